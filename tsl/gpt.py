@@ -1,0 +1,304 @@
+"""A decoder of the GPT-2 family that thinks in weights.
+
+The model reads ``n`` examples ``(x_i, y_i)`` and then a chain of estimates ``ŵ_0 = 0, ŵ_1, …``: after each estimate it
+answers with the next one, which is appended to the sequence, exactly as linear self-attention does in
+:mod:`tsl.lsa`.  Every token is a column of the paper's embedding, ``(x, y, ŵ, 1)``, read in linearly:
+
+==============  ==================================================  =====================================
+encoding        tokens of the prompt                                positions
+==============  ==================================================  =====================================
+``pairs``       ``(x_i, y_i, 0, 0)``: one token an example          none: the examples are a *set*
+``interleaved`` ``(x_i, 0, 0, 0)``, then ``((y_i, 0…), 0, 0, 0)``   learned, one vector for each position
+==============  ==================================================  =====================================
+
+An estimate is ``(0, 0, ŵ, 1)`` in both.  ``interleaved`` is strictly causal, as described for the paper's GPT-2.  In
+``pairs`` (our choice) the examples see each other, so that their order cannot matter, and only the chain is causal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tsl.prompts import Prompts
+
+Attention = Literal["softmax", "linear"]
+Encoding = Literal["pairs", "interleaved"]
+
+
+class Cache:
+    """Keys and values of the positions one block has read, so that a new position costs one position.
+
+    Parameters
+    ----------
+    capacity : int
+        Positions to make room for; memory is taken once, at the first call.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity, self.length = capacity, 0
+        self.keys: Tensor | None = None
+        self.values: Tensor | None = None
+
+    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Append ``(B, heads, T, width/heads)`` keys and values; return all of them."""
+        end = self.length + keys.shape[2]
+        if end > self.capacity:
+            raise ValueError(f"cache holds {self.capacity} positions, asked for {end}: make it larger")
+        if self.keys is None or self.values is None:
+            self.keys = keys.new_empty(*keys.shape[:2], self.capacity, keys.shape[3])
+            self.values = torch.empty_like(self.keys)
+        self.keys[:, :, self.length : end] = keys
+        self.values[:, :, self.length : end] = values
+        self.length = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+
+def _visible(new: int, total: int, prefix: int, device: torch.device) -> Tensor:
+    """(new, total) mask: the last ``new`` positions see their past and the whole ``prefix``."""
+    seen = torch.arange(total, device=device)
+    query = seen[total - new :, None]
+    return (seen <= query) | (seen < prefix)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention, softmax or linear, with an optional cache.
+
+    Linear attention drops the softmax and averages ``(q·k) v / √(width/heads)`` over the positions seen: the paper's
+    LSA, whose sum is divided by the number of examples, with several heads and a causal mask (equation (1) there).
+    """
+
+    def __init__(self, width: int, heads: int, attention: Attention = "softmax") -> None:
+        super().__init__()
+        if heads < 1 or width % heads:
+            raise ValueError(f"heads = {heads} must be at least 1 and divide width = {width}")
+        if attention not in ("softmax", "linear"):
+            raise ValueError(f"attention = {attention!r} must be 'softmax' or 'linear'")
+        self.heads, self.attention = heads, attention
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(
+        self, h: Float[Tensor, "B T C"], cache: Cache | None = None, prefix: int = 0
+    ) -> Float[Tensor, "B T C"]:
+        B, T, C = h.shape
+        q, k, v = self.qkv(h).view(B, T, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
+        if cache is not None:
+            k, v = cache.extend(k, v)
+        total = k.shape[2]
+        everything = T == 1 or prefix >= total  # nothing to hide
+        causal = prefix == 0 and T == total
+        if self.attention == "softmax":
+            mask = None if everything or causal else _visible(T, total, prefix, h.device)
+            mixed = F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal and not everything)
+        else:
+            scores = q @ k.mT * (C // self.heads) ** -0.5
+            if everything:
+                mixed = scores @ v / total
+            else:
+                mask = _visible(T, total, prefix, h.device)
+                mixed = (scores * mask) @ v / mask.sum(1, keepdim=True)
+        return self.out(mixed.transpose(1, 2).reshape(B, T, C))
+
+
+class Block(nn.Module):
+    """One GPT-2 block: layer norm before attention and before the MLP, each added to the stream.
+
+    Parameters
+    ----------
+    width, heads : int
+        Width of the stream and number of attention heads (``heads`` divides ``width``).
+    attention : {"softmax", "linear"}
+        Kind of attention.
+
+    Notes
+    -----
+    ``forward(h, cache=None, prefix=0)`` maps (B, T, width) to (B, T, width).  Position ``t`` sees positions
+    ``≤ t`` and, if ``prefix > 0``, the first ``prefix`` positions whole.  With a :class:`Cache`, ``h`` holds only new
+    positions and the past comes from the cache.
+    """
+
+    def __init__(self, width: int, heads: int, attention: Attention = "softmax") -> None:
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(width)
+        self.attention = SelfAttention(width, heads, attention)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width)
+        )
+
+    def forward(
+        self, h: Float[Tensor, "B T C"], cache: Cache | None = None, prefix: int = 0
+    ) -> Float[Tensor, "B T C"]:
+        h = h + self.attention(self.norm_attention(h), cache, prefix)
+        return h + self.mlp(self.norm_mlp(h))
+
+
+def init_gpt2(module: nn.Module, layers: int, generator: torch.Generator) -> None:
+    """Initialise like GPT-2: normal(0, 0.02), biases 0, what is added to the stream divided by √(2 layers)."""
+    for name, parameter in module.named_parameters():
+        if parameter.ndim < 2:  # biases and gains; layer norms start at the identity as they are
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            continue
+        added = name.endswith(("attention.out.weight", "mlp.2.weight"))
+        nn.init.normal_(parameter, 0.0, 0.02 / (2 * layers) ** 0.5 if added else 0.02, generator=generator)
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """Shape of a :class:`WeightGPT`.
+
+    Parameters
+    ----------
+    d : int
+        Dimension of features and weights.
+    layers, heads, width : int
+        Number of blocks, of attention heads, and width of the stream (``heads`` divides ``width``).
+    attention : {"softmax", "linear"}
+        Kind of attention in every block.
+    encoding : {"pairs", "interleaved"}
+        How examples become tokens; see the module's text.
+    positions : int
+        Learned positions of ``interleaved``: at least ``2 n + steps``.  Not used by ``pairs``.
+    """
+
+    d: int
+    layers: int = 3
+    heads: int = 4
+    width: int = 64
+    attention: Attention = "softmax"
+    encoding: Encoding = "pairs"
+    positions: int = 256
+
+    def __post_init__(self) -> None:
+        for name in ("d", "layers", "heads", "width", "positions"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)} must be at least 1")
+        if self.encoding not in ("pairs", "interleaved"):
+            raise ValueError(f"encoding = {self.encoding!r} must be 'pairs' or 'interleaved'")
+
+    @classmethod
+    def paper(cls, d: int, **changes: object) -> GPTConfig:
+        """The paper's shape: 12 layers, 8 heads, width 256 (9.5 M parameters), interleaved tokens (C10, C11)."""
+        paper = cls(d, layers=12, heads=8, width=256, encoding="interleaved")
+        return replace(paper, **changes)  # type: ignore[arg-type]
+
+
+class WeightGPT(nn.Module):
+    """GPT-2 over examples and estimates; it answers each estimate with the next.
+
+    Parameters
+    ----------
+    config : GPTConfig
+        Shape of the model.
+    generator : torch.Generator, optional
+        Source of the initial weights; by default one seeded with 0.
+    """
+
+    def __init__(self, config: GPTConfig, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.read_in = nn.Linear(2 * config.d + 2, config.width)
+        if config.encoding == "interleaved":
+            self.position = nn.Embedding(config.positions, config.width)
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.heads, config.attention) for _ in range(config.layers)
+        )
+        self.norm = nn.LayerNorm(config.width)
+        self.read_out = nn.Linear(config.width, config.d)
+        init_gpt2(self, config.layers, generator or torch.Generator().manual_seed(0))
+        # The columns read in have entries of order one and few of them: GPT-2's 0.02 would drown them in layer norm's
+        # epsilon-free rescaling of the biases (our choice).
+        nn.init.normal_(self.read_in.weight, 0.0, config.d**-0.5, generator=generator)
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def tokens(self, prompts: Prompts) -> Float[Tensor, "B T columns"]:
+        """Columns of the examples, T = n (``pairs``) or 2n (``interleaved``)."""
+        x, y = prompts.x, prompts.y
+        B, n, d = x.shape
+        if d != self.config.d:
+            raise ValueError(f"prompts.x has dimension d = {d}, the model was built for d = {self.config.d}")
+        if self.config.encoding == "pairs":
+            return torch.cat([x, y[..., None], x.new_zeros(B, n, d + 1)], -1)
+        columns = x.new_zeros(B, n, 2, 2 * d + 2)
+        columns[:, :, 0, :d] = x
+        columns[:, :, 1, 0] = y
+        return columns.view(B, 2 * n, 2 * d + 2)
+
+    def _stream(
+        self, columns: Tensor, start: int, prefix: int, caches: list[Cache] | None = None
+    ) -> Tensor:
+        """Run the blocks over columns that stand at positions ``start, start + 1, …`` of the sequence."""
+        h = self.read_in(columns.to(self.read_in.weight.dtype))
+        if self.config.encoding == "interleaved":
+            end = start + columns.shape[1]
+            if end > self.config.positions:
+                raise ValueError(f"sequence of {end} tokens: the model has positions = {self.config.positions}")
+            h = h + self.position.weight[start:end]
+        for i, block in enumerate(self.blocks):
+            h = block(h, caches[i] if caches else None, prefix)
+        return h
+
+    def _estimates(self, chain: Tensor) -> Tensor:
+        """Columns ``(0, 0, ŵ, 1)`` of a chain (B, k, d)."""
+        B, k, d = chain.shape
+        return torch.cat([chain.new_zeros(B, k, d + 1), chain, chain.new_ones(B, k, 1)], -1)
+
+    def forward(self, prompts: Prompts, chain: Float[Tensor, "B k d"]) -> Float[Tensor, "B k d"]:
+        """Answer to each estimate of a given chain, in one pass over the whole sequence.
+
+        Parameters
+        ----------
+        prompts : Prompts
+            Examples; any number n ≥ 1.
+        chain : Tensor, shape (B, k, d)
+            Estimates ``ŵ_0 … ŵ_{k-1}`` to be answered.
+
+        Returns
+        -------
+        Tensor, shape (B, k, d)
+            Row j is the model's ``ŵ_{j+1}`` given the examples and ``ŵ_0 … ŵ_j``.
+        """
+        examples = self.tokens(prompts)
+        prefix = examples.shape[1] if self.config.encoding == "pairs" else 0
+        h = self._stream(torch.cat([examples, self._estimates(chain.to(examples))], 1), 0, prefix)
+        return self.read_out(self.norm(h[:, examples.shape[1] :]))
+
+    @torch.no_grad()
+    def think(self, prompts: Prompts, steps: int) -> Float[Tensor, "B k d"]:
+        """Chain of thought from ŵ_0 = 0; each step reads one new token and the cache.
+
+        Parameters
+        ----------
+        prompts : Prompts
+            Examples; any number m ≥ 1.
+        steps : int
+            Thinking steps, at least 0.
+
+        Returns
+        -------
+        Tensor, shape (B, steps + 1, d)
+            ``ŵ_0 … ŵ_steps``, equal to re-running the whole sequence at every step.
+        """
+        if steps < 0:
+            raise ValueError(f"steps = {steps} must be at least 0")
+        examples = self.tokens(prompts)
+        length = examples.shape[1]
+        prefix = length if self.config.encoding == "pairs" else 0
+        caches = [Cache(length + steps) for _ in self.blocks]
+        self._stream(examples, 0, prefix, caches)
+        chain = [examples.new_zeros(examples.shape[0], 1, self.config.d).to(self.read_out.weight.dtype)]
+        for j in range(steps):
+            h = self._stream(self._estimates(chain[-1]), length + j, prefix, caches)
+            chain.append(self.read_out(self.norm(h)).to(chain[0].dtype))
+        return torch.cat(chain, 1)
