@@ -1,0 +1,91 @@
+"""Checks of arguments, shared by every module: each raises a ``ValueError`` that names the argument and what is allowed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def positive_int(name: str, value: Any) -> int:
+    """Return `value` if it is an integer of at least 1."""
+    return at_least(name, value, 1)
+
+
+def at_least(name: str, value: Any, lowest: int) -> int:
+    """Return `value` if it is an integer of at least `lowest`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
+        raise ValueError(f"{name} must be an integer >= {lowest}, got {value!r}")
+    return value
+
+
+def non_negative(name: str, value: Any) -> float:
+    """Return `value` as a float if it is a finite number of at least 0."""
+    return _number(name, value, strict=False)
+
+
+def positive(name: str, value: Any) -> float:
+    """Return `value` as a float if it is a finite number above 0."""
+    return _number(name, value, strict=True)
+
+
+def _number(name: str, value: Any, strict: bool) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, bool) or not math.isfinite(number) or number < 0 or (strict and number == 0):
+        raise ValueError(f"{name} must be a finite number {'>' if strict else '>='} 0, got {value!r}")
+    return number
+
+
+def square(name: str, value: Any, batch: bool = False) -> Tensor:
+    """Return `value` if it is a finite floating (d, d) tensor, or (B, d, d) where `batch` allows it."""
+    dims = (2, 3) if batch else (2,)
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        raise ValueError(f"{name} must be a floating-point tensor, got {_describe(value)}")
+    if value.dim() not in dims or value.shape[-1] != value.shape[-2] or value.shape[-1] < 1:
+        allowed = "(d, d) or (B, d, d)" if batch else "(d, d)"
+        raise ValueError(f"{name} must have shape {allowed}, got {tuple(value.shape)}")
+    if not torch.isfinite(value).all():
+        raise ValueError(f"{name} must be finite, got entries that are NaN or infinite")
+    return value
+
+
+def covariance(name: str, value: Any) -> Tensor:
+    """Return `value` if it is a finite, symmetric, positive semi-definite (d, d) tensor."""
+    cov = square(name, value)
+    scale = max(cov.abs().max().item(), torch.finfo(cov.dtype).tiny)
+    slack = 64 * torch.finfo(cov.dtype).eps * scale * cov.shape[0]
+    gap = (cov - cov.mT).abs().max().item()
+    if gap > slack:
+        raise ValueError(f"{name} must be symmetric, got a largest asymmetry of {gap:.3g}")
+    lowest = torch.linalg.eigvalsh(cov)[0].item()
+    if lowest < -slack:
+        raise ValueError(f"{name} must be positive semi-definite, got a smallest eigenvalue of {lowest:.3g}")
+    return cov
+
+
+def same_dimension(**named: Tensor) -> None:
+    """Raise unless the last axes of all the given tensors agree."""
+    sizes = {name: value.shape[-1] for name, value in named.items()}
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{name} has d={d}" for name, d in sizes.items())
+        raise ValueError(f"{' and '.join(sizes)} must share the dimension d, got {listed}")
+
+
+def probabilities(name: str, value: Sequence[float] | Tensor, count: int) -> Tensor:
+    """Return `value` as a float64 tensor of `count` non-negative entries that sum to 1."""
+    probs = torch.as_tensor(value, dtype=torch.float64)
+    if probs.shape != (count,):
+        raise ValueError(f"{name} must hold {count} probabilities, got shape {tuple(probs.shape)}")
+    if not torch.isfinite(probs).all() or (probs < 0).any() or abs(probs.sum().item() - 1) > 1e-8:
+        raise ValueError(f"{name} must be non-negative and sum to 1, got {probs.tolist()}")
+    return probs
+
+
+def _describe(value: Any) -> str:
+    return f"a tensor of {value.dtype}" if isinstance(value, Tensor) else repr(value)

@@ -1,0 +1,188 @@
+"""Classical solvers of the least-squares problem a prompt poses, in the call shape of a thinking model.
+
+Every solver takes prompts and a number of steps and returns the chain ŵ_0, ..., ŵ_steps of shape (B, steps + 1, d). Solvers that
+do not iterate repeat their answer. All minimise ‖y − Xw‖²/(2m), whose gradient is Σ̂w − b.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tsl import _validate
+from tsl.prompts import Moments, Prompts
+
+
+def _constant(answer: Tensor, steps: int) -> Tensor:
+    """Chain that jumps from zero to `answer` in its first step and stays there."""
+    _validate.at_least("steps", steps, 0)
+    chain = answer[:, None].repeat(1, steps + 1, 1)
+    chain[:, 0] = 0
+    return chain
+
+
+def _apply(matrix: Tensor, vector: Tensor) -> Tensor:
+    return torch.einsum("...ij,...j->...i", matrix, vector)
+
+
+def ols(prompts: Prompts, steps: int = 1) -> Float[Tensor, "B k d"]:
+    """Ordinary least squares of least norm, the pseudo-inverse solution.
+
+    Parameters
+    ----------
+    prompts : Prompts
+        B prompts of m examples in dimension d; m < d gives the least-norm interpolant.
+    steps : int
+        Length of the chain, at least 0; the answer stands from step 1 on.
+
+    Returns
+    -------
+    Tensor of shape (B, steps + 1, d)
+
+    Raises
+    ------
+    ValueError
+        If `steps` < 0.
+    """
+    return _constant(_apply(torch.linalg.pinv(prompts.x), prompts.y), steps)
+
+
+def ridge(prompts: Prompts, steps: int = 1, penalty: float = 1.0) -> Float[Tensor, "B k d"]:
+    """Ridge regression, (XᵀX + penalty · I)⁻¹Xᵀy.
+
+    With w* ~ N(0, I) and label noise of standard deviation σ, `penalty` = σ² gives the posterior mean, the best estimate there is.
+
+    Parameters
+    ----------
+    prompts : Prompts
+        B prompts of m examples in dimension d.
+    steps : int
+        Length of the chain, at least 0; the answer stands from step 1 on.
+    penalty : float
+        Ridge penalty in units of y², above 0.
+
+    Returns
+    -------
+    Tensor of shape (B, steps + 1, d)
+
+    Raises
+    ------
+    ValueError
+        If `steps` < 0 or `penalty` <= 0.
+    """
+    penalty = _validate.positive("penalty", penalty)
+    moments, m = prompts.moments(), prompts.x.shape[1]
+    identity = torch.eye(moments.gram.shape[-1], dtype=moments.gram.dtype, device=moments.gram.device)
+    return _constant(torch.linalg.solve(moments.gram + penalty / m * identity, moments.cross), steps)
+
+
+def gradient_descent(prompts: Prompts, steps: int, learning_rate: float | None = None) -> Float[Tensor, "B k d"]:
+    """Gradient descent from zero, ŵ ← ŵ − η(Σ̂ŵ − b).
+
+    Parameters
+    ----------
+    prompts : Prompts
+        B prompts of m examples in dimension d.
+    steps : int
+        Number of steps, at least 0.
+    learning_rate : float, optional
+        η, above 0. By default the best constant step of each prompt, 2 / (λ_max + λ_min) over the non-zero eigenvalues of Σ̂:
+        an oracle that linear self-attention does not have.
+
+    Returns
+    -------
+    Tensor of shape (B, steps + 1, d)
+
+    Raises
+    ------
+    ValueError
+        If `steps` < 0 or `learning_rate` <= 0.
+    """
+    _validate.at_least("steps", steps, 0)
+    moments = prompts.moments()
+    if learning_rate is None:
+        spectrum = torch.linalg.eigvalsh(moments.gram)
+        lowest = max(0, prompts.x.shape[2] - prompts.x.shape[1])  # rank m < d leaves d − m zero eigenvalues
+        rate = 2 / (spectrum[:, -1] + spectrum[:, lowest])
+    else:
+        rate = torch.full_like(moments.w[:, 0], _validate.positive("learning_rate", learning_rate))
+    chain = [torch.zeros_like(moments.w)]
+    for _ in range(steps):
+        chain.append(chain[-1] - rate[:, None] * _residual(moments, chain[-1]))
+    return torch.stack(chain, dim=1)
+
+
+def newton(prompts: Prompts, steps: int) -> Float[Tensor, "B k d"]:
+    """Newton's method from zero, ŵ ← ŵ − Σ̂⁺(Σ̂ŵ − b): it lands on the least-squares solution in one step.
+
+    Parameters
+    ----------
+    prompts : Prompts
+        B prompts of m examples in dimension d.
+    steps : int
+        Number of steps, at least 0.
+
+    Returns
+    -------
+    Tensor of shape (B, steps + 1, d)
+
+    Raises
+    ------
+    ValueError
+        If `steps` < 0.
+    """
+    _validate.at_least("steps", steps, 0)
+    moments = prompts.moments()
+    inverse = torch.linalg.pinv(moments.gram, hermitian=True)
+    chain = [torch.zeros_like(moments.w)]
+    for _ in range(steps):
+        chain.append(chain[-1] - _apply(inverse, _residual(moments, chain[-1])))
+    return torch.stack(chain, dim=1)
+
+
+def conjugate_gradient(prompts: Prompts, steps: int) -> Float[Tensor, "B k d"]:
+    """Conjugate gradient from zero on Σ̂w = b: the best polynomial method, exact after min(d, m) steps.
+
+    Parameters
+    ----------
+    prompts : Prompts
+        B prompts of m examples in dimension d.
+    steps : int
+        Number of steps, at least 0.
+
+    Returns
+    -------
+    Tensor of shape (B, steps + 1, d)
+
+    Raises
+    ------
+    ValueError
+        If `steps` < 0.
+    """
+    _validate.at_least("steps", steps, 0)
+    moments = prompts.moments()
+    w = torch.zeros_like(moments.w)
+    residual = moments.cross
+    direction = residual
+    energy = residual.square().sum(-1)
+    # Below rounding a solved prompt has nothing left to do; going on would divide noise by noise.
+    floor = energy * torch.finfo(w.dtype).eps ** 2
+    chain = [w]
+    for _ in range(steps):
+        active = energy > floor
+        image = _apply(moments.gram, direction)
+        curvature = (direction * image).sum(-1)
+        length = torch.where(active, energy / torch.where(active, curvature, 1.0), 0.0)
+        w = w + length[:, None] * direction
+        residual = residual - length[:, None] * image
+        fresh = residual.square().sum(-1)
+        direction = residual + torch.where(active, fresh / torch.where(active, energy, 1.0), 0.0)[:, None] * direction
+        energy = torch.where(active, fresh, energy)
+        chain.append(w)
+    return torch.stack(chain, dim=1)
+
+
+def _residual(moments: Moments, w: Tensor) -> Tensor:
+    """Gradient Σ̂w − b of the in-context least-squares loss."""
+    return _apply(moments.gram, w) - moments.cross

@@ -1,0 +1,337 @@
+"""The ledger: what each claim says, what was measured, and the verdict that follows from the two.
+
+A chapter calls `record` with checks. A *claim* check asks whether what is claimed was measured; a *caveat* check asks whether the
+limit of the claim was measured. Nobody types a verdict: it follows from the checks, and must equal the one that
+``book/claims.yml`` expects.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tsl import paths
+from tsl.runs import Run
+
+MIME = "application/vnd.tsl.claim+json"
+
+
+class Verdict(StrEnum):
+    """Outcome of a claim."""
+
+    HOLDS = "holds"
+    CAVEAT = "holds with caveat"
+    FAILS = "fails"
+    EXTENSION = "our extension"
+    ANALOGUE = "analogue"
+    PENDING = "not yet reproduced"
+
+    @property
+    def css(self) -> str:
+        """Class of the verdict's badge."""
+        return f"tsl-badge tsl-badge-{self.name.lower()}"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A row of the ledger.
+
+    Parameters
+    ----------
+    id : str
+        C1, ..., C12 (the paper), S1, ..., S7 (the article on it), X1, ..., X8 (questions of reviewers).
+    title : str
+        A few words.
+    source : str
+        Where the claim is made.
+    statement : str
+        The claim in our words, MyST markdown.
+    chapter : str
+        Chapter that measures it.
+    expected : Verdict
+        Verdict that the chapter's evidence supports.
+    rests_on : tuple of str
+        Functions of ``tsl`` without which the verdict would not stand.
+    """
+
+    id: str
+    title: str
+    source: str
+    statement: str
+    chapter: str
+    expected: Verdict
+    rests_on: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Cross-reference label of the section that measures the claim."""
+        return f"claim-{self.id.lower()}"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison of a measured with a predicted number. Make one with `close`, `below`, `above` or `inside`."""
+
+    label: str
+    measured: float
+    predicted: str
+    passed: bool
+    role: str = "claim"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a chapter measured for a claim, and the verdict that follows."""
+
+    claim: Claim
+    checks: tuple[Check, ...]
+    profile: str
+
+    @property
+    def verdict(self) -> Verdict:
+        """Verdict by rule: a failed claim check fails the claim; a caveat that was observed qualifies it."""
+        if not all(check.passed for check in self.checks if check.role == "claim"):
+            return Verdict.FAILS
+        if self.claim.id == "C12":
+            return Verdict.ANALOGUE
+        if self.claim.id.startswith("X"):
+            return Verdict.EXTENSION
+        if any(check.passed for check in self.checks if check.role == "caveat"):
+            return Verdict.CAVEAT
+        return Verdict.HOLDS
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether the verdict is the one the ledger expects, and every caveat it names was seen."""
+        return self.verdict == self.claim.expected and all(c.passed for c in self.checks if c.role == "caveat")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain record, as stored in the notebook."""
+        return {
+            "id": self.claim.id,
+            "verdict": str(self.verdict),
+            "expected": str(self.claim.expected),
+            "as_expected": self.as_expected,
+            "profile": self.profile,
+            "checks": [vars(check) for check in self.checks],
+        }
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        return {MIME: self.to_dict(), "text/html": box(self.claim, self.to_dict()), "text/plain": str(self)}
+
+    def __str__(self) -> str:
+        return f"{self.claim.id}: {self.verdict}"
+
+
+def load(path: Path = paths.CLAIMS) -> dict[str, Claim]:
+    """Read and validate the ledger.
+
+    Parameters
+    ----------
+    path : Path
+        A YAML file: a list of claims with the fields of `Claim`.
+
+    Returns
+    -------
+    dict of id to Claim, in the file's order.
+
+    Raises
+    ------
+    ValueError
+        If the file is not a list of claims, an id is malformed or stands twice, a field is missing, unknown or empty, or an
+        expected verdict is not a verdict.
+    """
+    rows = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(rows, list):
+        raise ValueError(f"{path.name} must hold a list of claims, got {type(rows).__name__}")
+    required = {"id", "title", "source", "statement", "chapter", "expected"}
+    ledger: dict[str, Claim] = {}
+    for row in rows:
+        name = row.get("id") if isinstance(row, dict) else row
+        if not isinstance(name, str) or not re.fullmatch(r"[CSX][1-9]\d?", name):
+            raise ValueError(f"id must be C, S or X and a number in {path.name}, got {name!r}")
+        if name in ledger:
+            raise ValueError(f"id must be unique in {path.name}, got {name!r} twice")
+        missing, unknown = required - set(row), set(row) - required - {"rests_on"}
+        if missing or unknown:
+            raise ValueError(f"claim {name} has missing fields {sorted(missing)} and unknown fields {sorted(unknown)}")
+        for key in sorted(required):
+            if not isinstance(row[key], str) or not row[key].strip():
+                raise ValueError(f"claim {name}: {key} must be a non-empty text, got {row[key]!r}")
+        if row["expected"] not in set(Verdict):
+            raise ValueError(
+                f"claim {name}: expected must be one of {', '.join(Verdict)}, got {row['expected']!r}"
+            )
+        values = {key: row[key].strip() for key in required - {"expected"}}
+        ledger[name] = Claim(
+            **values, expected=Verdict(row["expected"]), rests_on=tuple(row.get("rests_on") or ())
+        )
+    return ledger
+
+
+def record(run: Run, claim: str, *checks: Check, caveats: Sequence[Check] = ()) -> Measurement:
+    """Store what a chapter measured for a claim; as the last expression of a cell it shows the verdict box.
+
+    Parameters
+    ----------
+    run : Run
+        The chapter's run.
+    claim : str
+        Id of the claim, one of the ledger's.
+    *checks : Check
+        What the claim says; all must pass for it to hold.
+    caveats : sequence of Check
+        Limits of the claim that the chapter demonstrates.
+
+    Returns
+    -------
+    Measurement
+
+    Raises
+    ------
+    ValueError
+        If the id is not in the ledger, belongs to another chapter or was recorded before, or there is no check.
+    """
+    ledger = load()
+    if claim not in ledger:
+        raise ValueError(f"claim must be an id of the ledger ({', '.join(ledger)}), got {claim!r}")
+    if ledger[claim].chapter != run.chapter:
+        raise ValueError(f"claim {claim} belongs to chapter {ledger[claim].chapter}, got a record from {run.chapter}")
+    if not checks:
+        raise ValueError(f"checks of claim {claim} must hold at least one, got none")
+    if any(measurement.claim.id == claim for measurement in run.measurements):
+        raise ValueError(f"claim {claim} must be recorded once, got a second record")
+    marked = tuple(replace(check, role="caveat") for check in caveats)
+    measurement = Measurement(ledger[claim], (*checks, *marked), run.profile)
+    run.measurements.append(measurement)
+    return measurement
+
+
+def summary(run: Run) -> None:
+    """Print a line for each claim recorded in this run: the same text in every profile when all is well."""
+    for measurement in run.measurements:
+        print(f"{measurement} ({'as expected' if measurement.as_expected else 'NOT as expected'})")
+
+
+def close(label: str, measured: float, predicted: float, *, rel: float = 0.0, abs: float = 0.0) -> Check:
+    """Check that a measured number is within `rel` (relative) or `abs` (absolute) of the predicted one.
+
+    Raises
+    ------
+    ValueError
+        If neither tolerance is positive.
+    """
+    tolerance = max(rel * math.fabs(predicted), abs)
+    if not tolerance > 0:
+        raise ValueError(f"rel or abs must be positive, got rel={rel!r} and abs={abs!r}")
+    return _check(label, measured, f"{number(predicted)} ± {number(tolerance)}", math.fabs(measured - predicted) <= tolerance)
+
+
+def below(label: str, measured: float, bound: float) -> Check:
+    """Check that a measured number is at most `bound`."""
+    return _check(label, measured, f"≤ {number(bound)}", measured <= bound)
+
+
+def above(label: str, measured: float, bound: float) -> Check:
+    """Check that a measured number is at least `bound`."""
+    return _check(label, measured, f"≥ {number(bound)}", measured >= bound)
+
+
+def inside(label: str, measured: float, low: float, high: float) -> Check:
+    """Check that a measured number lies between `low` and `high`."""
+    return _check(label, measured, f"{number(low)} … {number(high)}", low <= measured <= high)
+
+
+def _check(label: str, measured: float, predicted: str, passed: bool) -> Check:
+    # Rounded, so that the record does not change with the last bits of a sum.
+    value = float(measured)
+    return Check(label, float(f"{value:.4g}") if math.isfinite(value) else value, predicted, bool(passed))
+
+
+def number(value: float) -> str:
+    """Format a number for a reader: three significant digits, powers of ten where they help."""
+    if not math.isfinite(value):
+        return "∞" if value > 0 else ("−∞" if value < 0 else "undefined")
+    if value == 0:
+        return "0"
+    if 1e-3 <= abs(value) < 1e5:
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    mantissa, exponent = f"{value:.2g}".split("e") if "e" in f"{value:.2g}" else f"{value:.1e}".split("e")
+    power = exponent.lstrip("+").replace("-", "−").lstrip("0")
+    power = re.sub(r"^−0+", "−", power)
+    return f"{mantissa}·10^{power}"
+
+
+def box(claim: Claim, measurement: dict[str, Any]) -> str:
+    """HTML of a verdict box.
+
+    Parameters
+    ----------
+    claim : Claim
+        Row of the ledger.
+    measurement : dict
+        A `Measurement.to_dict`.
+
+    Returns
+    -------
+    str
+    """
+    verdict = Verdict(measurement["verdict"])
+    rows = "".join(_row(check) for check in measurement["checks"])
+    wrong = "" if measurement["as_expected"] else f'<p class="tsl-claim-wrong">Expected: {claim.expected}.</p>'
+    return (
+        f'<div class="tsl-claim tsl-claim-{verdict.name.lower()}">'
+        f'<p class="tsl-claim-head"><strong>{claim.id}</strong> {html.escape(claim.title)} '
+        f'<span class="{verdict.css}">{verdict}</span></p>{wrong}'
+        '<div class="tsl-claim-scroll"><table class="tsl-claim-table"><thead><tr><th>Check</th><th>Measured</th>'
+        f"<th>Predicted</th><th></th></tr></thead><tbody>{rows}</tbody></table></div></div>"
+    )
+
+
+def _row(check: dict[str, Any]) -> str:
+    mark = "✓" if check["passed"] else "✗"
+    kind = "caveat: " if check["role"] == "caveat" else ""
+    cells = [kind + check["label"], number(check["measured"]), check["predicted"], mark]
+    return "<tr>" + "".join(f"<td>{_powers(html.escape(cell))}</td>" for cell in cells) + "</tr>"
+
+
+def _powers(text: str) -> str:
+    """Show 10^−3 with a raised exponent."""
+    return re.sub(r"10\^(−?\d+)", r"10<sup>\1</sup>", text)
+
+
+def collect(notebooks: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Gather the measurements stored in the outputs of executed notebooks.
+
+    Parameters
+    ----------
+    notebooks : iterable of notebook nodes
+
+    Returns
+    -------
+    dict of claim id to `Measurement.to_dict`.
+
+    Raises
+    ------
+    ValueError
+        If two notebooks measured the same claim.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for notebook in notebooks:
+        for cell in notebook["cells"]:
+            for output in cell.get("outputs", []):
+                measurement = output.get("data", {}).get(MIME)
+                if measurement is None:
+                    continue
+                if measurement["id"] in found:
+                    raise ValueError(f"claim {measurement['id']} must be measured once, got two measurements")
+                found[measurement["id"]] = measurement
+    return found

@@ -1,0 +1,93 @@
+"""Chain of thought at test time: append the model's own estimate and run it again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tsl import _validate
+from tsl.prompts import Moments, Prompts
+
+
+class Thinker(Protocol):
+    """A model that can think: `think` returns the chain ŵ_0, ..., ŵ_steps of each prompt, of shape (B, steps + 1, d)."""
+
+    def think(self, prompts: Prompts, steps: int) -> Tensor: ...
+
+
+Baseline = Callable[[Prompts, int], Tensor]
+
+
+def chain_of_thought(
+    model: Thinker | Baseline, prompts: Prompts, steps: int
+) -> Float[Tensor, "B k d"]:
+    """Let a model or a baseline think for a number of steps.
+
+    Parameters
+    ----------
+    model : Thinker or callable
+        A model with a method ``think(prompts, steps)``, or a baseline called as ``model(prompts, steps)``.
+    prompts : Prompts
+        B prompts of m examples in dimension d.
+    steps : int
+        Number of steps k, at least 0.
+
+    Returns
+    -------
+    Tensor of shape (B, steps + 1, d)
+        Every estimate; row 0 is ŵ_0.
+
+    Raises
+    ------
+    ValueError
+        If `steps` < 0, or the model returns a chain of another shape.
+    """
+    _validate.at_least("steps", steps, 0)
+    think = getattr(model, "think", model)
+    chain: Tensor = think(prompts, steps)
+    expected = (prompts.w.shape[0], steps + 1, prompts.w.shape[1])
+    if chain.shape != expected:
+        raise ValueError(f"model must return a chain of shape {expected}, got {tuple(chain.shape)}")
+    return chain
+
+
+def pseudo_newton(
+    moments: Moments, gamma: Float[Tensor, "*B d d"], steps: int
+) -> Float[Tensor, "B k d"]:
+    """Fast path of chain of thought for linear self-attention: ŵ_{i+1} = ŵ_i − Γ⁻¹(Σ̂ŵ_i − b) from ŵ_0 = 0.
+
+    This is Proposition 3.2 of arXiv 2510.03605 with b = Xᵀy/m in place of Σ̂w*, which also covers noisy labels. It costs k d²
+    operations a prompt, whatever m.
+
+    Parameters
+    ----------
+    moments : Moments
+        Σ̂, b and w* of B prompts.
+    gamma : Tensor of shape (d, d) or (B, d, d)
+        Γ, the inverse of the preconditioner, shared or one for each prompt.
+    steps : int
+        Number of steps k, at least 0.
+
+    Returns
+    -------
+    Tensor of shape (B, steps + 1, d)
+        Every estimate; row 0 is zero.
+
+    Raises
+    ------
+    ValueError
+        If `steps` < 0 or the shapes disagree.
+    """
+    _validate.at_least("steps", steps, 0)
+    _validate.square("gamma", gamma, batch=True)
+    _validate.same_dimension(gamma=gamma, w=moments.w)
+    step = torch.linalg.solve(gamma, moments.gram)
+    drift = torch.linalg.solve(gamma, moments.cross.unsqueeze(-1)).squeeze(-1)
+    chain = [torch.zeros_like(moments.w)]
+    for _ in range(steps):
+        chain.append(chain[-1] - torch.einsum("bij,bj->bi", step, chain[-1]) + drift)
+    return torch.stack(chain, dim=1)

@@ -1,0 +1,108 @@
+"""One execution of a chapter: its profile, its random streams, its stamp and what it measured."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+
+from tsl import provenance
+
+T = TypeVar("T")
+
+PROFILES = ("ci", "laptop", "paper")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A chapter being executed. Make one with `start`.
+
+    Parameters
+    ----------
+    chapter : str
+        Name of the chapter, such as ``"04_hardness"``.
+    profile : {"ci", "laptop", "paper"}
+        Size of the experiments.
+    device : torch.device
+        Where tensors live.
+    seed : int
+        Root of every random stream.
+    version : str
+        Content hash of the chapter's code and of the modules it uses.
+    measurements : list
+        Filled by `tsl.claims.record`.
+    """
+
+    chapter: str
+    profile: str
+    device: torch.device
+    seed: int
+    version: str
+    measurements: list[Any] = field(default_factory=list, repr=False)
+
+    def pick(self, *, ci: T, laptop: T, paper: T) -> T:
+        """Value for the current profile."""
+        return {"ci": ci, "laptop": laptop, "paper": paper}[self.profile]
+
+    def generator(self, role: str, replica: int = 0) -> torch.Generator:
+        """Random stream of its own for a role (``"data"``, ``"init"``, ...) and a replica; the same one each time it is asked for."""
+        digest = hashlib.blake2b(f"{self.seed}/{role}/{replica}".encode(), digest_size=8).digest()
+        return torch.Generator(self.device).manual_seed(int.from_bytes(digest, "big") >> 1)
+
+    @property
+    def stamp(self) -> str:
+        """Provenance in one line, drawn on every figure."""
+        return f"{self.chapter} · {self.profile} · {self.device} · seed {self.seed} · code {self.version}"
+
+
+def start(chapter: str, profile: str = "laptop", device: str = "cpu", seed: int = 0) -> Run:
+    """Begin a chapter's run.
+
+    Parameters
+    ----------
+    chapter : str
+        Name of a chapter, the stem of its source in ``notebooks/``.
+    profile : {"ci", "laptop", "paper"}
+        Size of the experiments; the environment variable ``TSL_PROFILE`` overrides it.
+    device : str
+        A torch device that is present: ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+    seed : int
+        Root of every random stream, at least 0.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    ValueError
+        If the chapter, the profile or the device is unknown or absent, or `seed` is negative.
+    """
+    profile = os.environ.get("TSL_PROFILE") or profile
+    if profile not in PROFILES:
+        raise ValueError(f"profile must be one of {', '.join(PROFILES)}, got {profile!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed must be an integer >= 0, got {seed!r}")
+    return Run(chapter, profile, check_device(device), seed, provenance.code_version(chapter))
+
+
+def check_device(device: str) -> torch.device:
+    """Return the torch device of that name, if this machine has it.
+
+    Raises
+    ------
+    ValueError
+        If torch does not know the name or the device is absent.
+    """
+    present = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError):
+        found = None
+    names = {"cpu", *present, *(["cuda"] if len(present) > 1 else [])}
+    if found is None or str(found) not in names:
+        raise ValueError(f"device must be one of {', '.join(sorted(names))} on this machine, got {device!r}")
+    return found
