@@ -1,0 +1,268 @@
+"""Task selection: the weights against independent optimisers, limits and invariances."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tsl import covariance, prompts, selection, theory
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def hard_target(d: int) -> torch.Tensor:
+    return covariance.power_law(d, 0.8, trace=d)
+
+
+@pytest.mark.parametrize("frame", [selection.turned(0.3), selection.shuffled, selection.unrelated])
+def test_catalogue_has_the_four_kinds_with_the_stated_spectra(frame):
+    tasks = selection.catalogue(7, 3, frame, generator(), jitter=0.0)
+    assert tasks.kind.tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
+    assert tasks.lengths == (20, 20, 20, 100, 100, 100) * 2
+    for cov, hard in zip(tasks.covs, tasks.hard.tolist(), strict=True):
+        wanted = covariance.power_law(7, 0.8 if hard else 0.2, trace=7).diagonal().sort().values
+        torch.testing.assert_close(torch.linalg.eigvalsh(cov), wanted)
+
+
+def test_frames_are_orthogonal_and_ordered_by_their_distance_from_the_standard_axes():
+    overlap = {}
+    for name, frame in {
+        "none": selection.turned(0.0),
+        "little": selection.turned(0.2),
+        "unrelated": selection.unrelated,
+    }.items():
+        basis = frame(15, generator(3))
+        torch.testing.assert_close(basis.T @ basis, torch.eye(15, dtype=torch.float64), atol=1e-12, rtol=0)
+        overlap[name] = basis.diagonal().square().mean().item()
+    assert overlap["none"] == pytest.approx(1)
+    assert overlap["little"] == pytest.approx(math.cos(0.2) ** 2, abs=0.02)  # the angle of a turn
+    assert overlap["unrelated"] < 0.3
+    shuffled = selection.shuffled(15, generator(1))
+    assert sorted(shuffled.argmax(0).tolist()) == list(range(15))
+    assert shuffled.unique().tolist() == [0, 1]
+
+
+def test_masses_and_uniform_weights_account_for_everything():
+    tasks = selection.catalogue(5, 2, selection.shuffled, generator())
+    torch.testing.assert_close(tasks.masses(tasks.uniform()), torch.full((4,), 0.25, dtype=torch.float64))
+    hard = tasks.masses(tasks.uniform(tasks.hard))
+    torch.testing.assert_close(hard, torch.tensor([0, 0, 0.5, 0.5], dtype=torch.float64))
+    assert tasks.only(tasks.hard).lengths == (20, 20, 100, 100)
+
+
+def test_catalogue_is_reproducible_and_random_only_through_its_generator():
+    first, again = (selection.catalogue(6, 2, selection.unrelated, generator(5)).covs for _ in range(2))
+    torch.testing.assert_close(first, again, rtol=0, atol=0)
+    assert not torch.allclose(first, selection.catalogue(6, 2, selection.unrelated, generator(6)).covs)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10**6), d=st.integers(2, 6), copies=st.integers(1, 3), steps=st.integers(1, 8))
+def test_both_selections_lie_exactly_on_the_simplex(seed, d, copies, steps):
+    tasks = selection.catalogue(d, copies, selection.unrelated, generator(seed))
+    for weights in (
+        selection.select_tasks_qp(tasks.covs, hard_target(d)),
+        selection.select_tasks(tasks.covs, tasks.lengths, hard_target(d), steps),
+    ):
+        assert weights.shape == (4 * copies,)
+        assert (weights >= 0).all()
+        assert weights.sum().item() == pytest.approx(1, abs=1e-15)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_qp_satisfies_the_optimality_conditions(seed):
+    """KKT: the slope of the objective is the same on every task in use, and nowhere smaller."""
+    tasks = selection.catalogue(6, 2, selection.turned(0.6), generator(seed))
+    target = covariance.power_law(6, 0.6, trace=6)
+    weights = selection.select_tasks_qp(tasks.covs, target).requires_grad_()
+    mean = torch.einsum("t,tij->ij", weights, tasks.covs)
+    loss = (torch.eye(6, dtype=torch.float64) - torch.linalg.solve(target, mean)).square().sum()
+    (slope,) = torch.autograd.grad(loss, weights)
+    used = weights.detach() > 1e-4
+    assert (slope[used] - slope.min()).abs().max() < 1e-4 * (1 + slope.abs().max())
+
+
+def test_qp_of_two_commuting_tasks_is_the_least_squares_solution():
+    target, easy, hard = (covariance.power_law(20, alpha, trace=20) for alpha in (0.6, 0.2, 0.8))
+    off_easy, off_hard = (1 - cov.diagonal() / target.diagonal() for cov in (easy, hard))
+    slope = off_easy - off_hard
+    share = (off_easy @ slope / (slope @ slope)).item()
+    weights = selection.select_tasks_qp(torch.stack([easy, hard]), target)
+    assert weights[1].item() == pytest.approx(share, abs=1e-6)
+
+
+def test_qp_recovers_a_target_that_is_a_mixture():
+    tasks = selection.catalogue(8, 1, selection.unrelated, generator(2))
+    truth = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+    target = torch.einsum("t,tij->ij", truth, tasks.covs)
+    torch.testing.assert_close(selection.select_tasks_qp(tasks.covs, target), truth, atol=1e-5, rtol=0)
+
+
+def test_qp_shares_the_weight_of_identical_tasks():
+    tasks = selection.catalogue(6, 2, selection.turned(0.0), generator(), jitter=0.0)
+    weights = selection.select_tasks_qp(tasks.covs, hard_target(6))
+    torch.testing.assert_close(
+        weights[tasks.hard], torch.full((4,), 0.25, dtype=torch.float64), atol=1e-3, rtol=0
+    )
+
+
+def test_gradient_of_the_objective_agrees_with_automatic_differentiation():
+    tasks = selection.catalogue(5, 2, selection.unrelated, generator(4))
+    target = covariance.rotate(hard_target(5), generator(1))
+    squares = torch.stack(
+        [theory.second_moment(c, n) for c, n in zip(tasks.covs, tasks.lengths, strict=True)]
+    )
+    raw = torch.rand(8, generator=generator(9), dtype=torch.float64).requires_grad_()
+    for steps in (1, 2, 5):
+        probs = raw / raw.sum()
+        first, second = (torch.einsum("t,tij->ij", probs, part) for part in (tasks.covs, squares))
+        step = torch.eye(5, dtype=torch.float64) - first @ torch.linalg.solve(second, target)
+        value = torch.linalg.matrix_power(step, steps).square().sum().log()
+        (slope,) = torch.autograd.grad(value, raw)
+        found, gradient = selection.log_error(
+            raw.detach().numpy(), tasks.covs.numpy(), squares.numpy(), target.numpy(), steps
+        )
+        assert found == pytest.approx(value.item(), rel=1e-9)
+        np.testing.assert_allclose(gradient, slope.numpy(), rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 10])
+def test_objective_is_the_error_that_theory_predicts_for_the_mixture(steps):
+    tasks = selection.catalogue(6, 1, selection.unrelated, generator(8))
+    squares = torch.stack(
+        [theory.second_moment(c, n) for c, n in zip(tasks.covs, tasks.lengths, strict=True)]
+    )
+    weights = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
+    value, _ = selection.log_error(
+        weights.numpy(), tasks.covs.numpy(), squares.numpy(), hard_target(6).numpy(), steps
+    )
+    gamma = theory.gamma_mixture(list(tasks.covs), weights, tasks.lengths)
+    assert math.exp(value) == pytest.approx(theory.cot_error_limit(gamma, hard_target(6), steps), rel=1e-9)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 12])
+def test_exact_selection_matches_a_search_of_the_whole_simplex(steps):
+    tasks = selection.catalogue(6, 1, selection.turned(0.7), generator(11))
+    target = hard_target(6)
+    grid = 20
+    points = [p for p in itertools.product(range(grid + 1), repeat=3) if sum(p) <= grid]
+    best = min(
+        selection.predicted_error(
+            tasks.covs,
+            torch.tensor([*p, grid - sum(p)], dtype=torch.float64) / grid,
+            tasks.lengths,
+            target,
+            steps,
+        )
+        for p in points
+    )
+    weights = selection.select_tasks(tasks.covs, tasks.lengths, target, steps)
+    found = selection.predicted_error(tasks.covs, weights, tasks.lengths, target, steps)
+    assert found <= best * (1 + 1e-9)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10**6), steps=st.sampled_from([1, 4, 10]))
+def test_exact_selection_never_loses_to_the_alternatives(seed, steps):
+    tasks = selection.catalogue(8, 2, selection.shuffled, generator(seed))
+    target = hard_target(8)
+    weights = selection.select_tasks(tasks.covs, tasks.lengths, target, steps)
+    error = selection.predicted_error(tasks.covs, weights, tasks.lengths, target, steps)
+    rivals = [
+        selection.select_tasks_qp(tasks.covs, target),
+        tasks.uniform(),
+        *torch.eye(8, dtype=torch.float64),
+    ]
+    for rival in rivals:
+        assert error <= selection.predicted_error(tasks.covs, rival, tasks.lengths, target, steps) * (
+            1 + 1e-9
+        )
+
+
+def test_exact_selection_prefers_the_longer_of_two_equal_tasks_and_the_program_cannot_tell():
+    covs = hard_target(10).expand(2, 10, 10).contiguous()
+    exact = selection.select_tasks(covs, [20, 100], hard_target(10), 4)
+    torch.testing.assert_close(exact, torch.tensor([0.0, 1.0], dtype=torch.float64))
+    blind = selection.select_tasks_qp(covs, hard_target(10))
+    torch.testing.assert_close(blind, torch.tensor([0.5, 0.5], dtype=torch.float64), atol=1e-4, rtol=0)
+
+
+def test_selection_turns_with_the_whole_problem():
+    """Rotating every task and the target together changes nothing."""
+    tasks = selection.catalogue(6, 2, selection.turned(0.5), generator(21))
+    basis = selection.unrelated(6, generator(22))
+
+    def turn(cov):
+        turned = basis @ cov @ basis.mT
+        return (turned + turned.mT) / 2
+
+    before = selection.select_tasks(tasks.covs, tasks.lengths, hard_target(6), 4)
+    after = selection.select_tasks(turn(tasks.covs), tasks.lengths, turn(hard_target(6)), 4)
+    torch.testing.assert_close(before, after, atol=2e-3, rtol=0)
+
+
+def test_isotropic_target_wants_easy_long_tasks():
+    tasks = selection.catalogue(20, 2, selection.turned(0.2), generator(1))
+    weights = selection.select_tasks(tasks.covs, tasks.lengths, torch.eye(20, dtype=torch.float64), 4)
+    assert tasks.masses(weights)[1] > 0.95
+
+
+def test_selection_accepts_tasks_that_miss_directions():
+    left = torch.diag(torch.tensor([2.0, 1.0, 0.0, 0.0], dtype=torch.float64))
+    right = torch.diag(torch.tensor([0.0, 0.0, 1.0, 2.0], dtype=torch.float64))
+    weights = selection.select_tasks(
+        torch.stack([left, right]), [100, 100], torch.eye(4, dtype=torch.float64), 3
+    )
+    torch.testing.assert_close(weights, torch.tensor([0.5, 0.5], dtype=torch.float64), atol=1e-3, rtol=0)
+
+
+def test_one_batch_keeps_the_moments_of_every_prompt():
+    mixture = prompts.TaskMixture([hard_target(4), torch.eye(4, dtype=torch.float64)], [0.5, 0.5], [5, 9])
+    groups = mixture.sample(20, generator(0))
+    joined = selection.one_batch(groups).moments()
+    for name in ("gram", "cross", "w"):
+        apart = torch.cat([getattr(group.moments(), name) for group in groups])
+        torch.testing.assert_close(getattr(joined, name), apart)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: selection.catalogue(0, 1, selection.shuffled, generator()), "d must"),
+        (lambda: selection.catalogue(3, 0, selection.shuffled, generator()), "copies must"),
+        (lambda: selection.catalogue(3, 1, selection.shuffled, generator(), jitter=0.5), "jitter must"),
+        (lambda: selection.turned(-1.0), "angle must"),
+        (lambda: selection.one_batch([]), "groups must"),
+        (
+            lambda: selection.select_tasks_qp(torch.eye(3)[None].double(), torch.eye(2).double()),
+            "dimension d",
+        ),
+        (lambda: selection.select_tasks_qp(-torch.eye(3)[None].double(), torch.eye(3).double()), "covs"),
+        (
+            lambda: selection.select_tasks_qp(torch.eye(3)[None].double(), torch.zeros(3, 3).double()),
+            "invertible",
+        ),
+        (
+            lambda: selection.select_tasks(torch.eye(3)[None].double(), [1, 2], torch.eye(3).double(), 1),
+            "lengths",
+        ),
+        (
+            lambda: selection.select_tasks(torch.eye(3)[None].double(), [0], torch.eye(3).double(), 1),
+            "n must",
+        ),
+        (
+            lambda: selection.select_tasks(torch.eye(3)[None].double(), [5], torch.eye(3).double(), 0),
+            "steps must",
+        ),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

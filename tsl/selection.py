@@ -1,0 +1,376 @@
+"""Which tasks to train on: the paper's quadratic program, the exact error after k steps, and catalogues.
+
+A model trained on a mixture π of tasks thinks with the fixed preconditioner Γ⁻¹ = E[Σ̂] E[Σ̂²]⁻¹
+(`theory.gamma_mixture`). The quadratic program (Section 4 of arXiv 2510.03605) asks that the mean covariance
+resemble the target's; `select_tasks` minimises what one cares about, the error on the target after k steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import cvxpy as cp
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from torch import Tensor
+
+from tsl import _validate, covariance, theory
+from tsl.prompts import Prompts
+
+KINDS = ("easy-short", "easy-long", "hard-short", "hard-long")
+EASY, HARD = 0.2, 0.8  # spectral exponents alpha
+SHORT, LONG = 20, 100  # B, read as the length of a training prompt
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Training tasks on offer, each easy or hard and short or long.
+
+    Parameters
+    ----------
+    covs : Tensor of shape (T, d, d)
+        Feature covariance Λ_ℓ of each task, of trace d.
+    lengths : tuple of int
+        Prompt length n_ℓ of each task.
+    hard : Tensor of shape (T,), bool
+        Whether the task is a hard one.
+    """
+
+    covs: Float[Tensor, "T d d"]
+    lengths: tuple[int, ...]
+    hard: Bool[Tensor, " T"]
+
+    def __post_init__(self) -> None:
+        if self.covs.dim() != 3 or not len(self.covs) == len(self.lengths) == len(self.hard) >= 1:
+            raise ValueError(
+                "covs, lengths and hard must name the same tasks, at least one, got "
+                f"{tuple(self.covs.shape)}, {len(self.lengths)} and {tuple(self.hard.shape)}"
+            )
+
+    @property
+    def kind(self) -> Tensor:
+        """Index into `KINDS` of each task."""
+        long = torch.tensor(self.lengths, device=self.hard.device) > (SHORT + LONG) / 2
+        return 2 * self.hard.long() + long.long()
+
+    def masses(self, weights: Float[Tensor, " T"]) -> Float[Tensor, " 4"]:
+        """Total weight of each of the four `KINDS`."""
+        return torch.zeros(4, dtype=weights.dtype, device=weights.device).index_add_(0, self.kind, weights)
+
+    def only(self, keep: Bool[Tensor, " T"]) -> Catalogue:
+        """The tasks marked by `keep`; ValueError if there are none."""
+        chosen = torch.nonzero(keep).flatten().tolist()
+        return Catalogue(self.covs[chosen], tuple(self.lengths[i] for i in chosen), self.hard[chosen])
+
+    def uniform(self, keep: Bool[Tensor, " T"] | None = None) -> Float[Tensor, " T"]:
+        """Equal weights on the tasks marked by `keep` (by default all), zero elsewhere."""
+        mask = (torch.ones_like(self.hard) if keep is None else keep).to(self.covs.dtype)
+        return mask / mask.sum()
+
+
+def catalogue(
+    d: int,
+    copies: int,
+    frame: Callable[[int, torch.Generator], Tensor],
+    generator: torch.Generator,
+    jitter: float = 0.05,
+) -> Catalogue:
+    """Draw a catalogue: `copies` tasks of each of the four kinds, each with its own eigenbasis and exponent.
+
+    The exponents 0.2 and 0.8 and the lengths 20 and 100 are the paper's; the random eigenbases, the jitter
+    and the common trace d are our choice.
+
+    Parameters
+    ----------
+    d : int
+        Feature dimension, at least 1.
+    copies : int
+        Tasks of each kind, at least 1.
+    frame : callable
+        ``frame(d, generator)`` draws the orthogonal matrix whose columns are a task's eigenvectors, from
+        the strongest to the weakest: `turned`, `shuffled` or `unrelated`.
+    generator : torch.Generator
+        Source of randomness.
+    jitter : float
+        Half width of the uniform disturbance of the spectral exponent, between 0 and 0.2.
+
+    Returns
+    -------
+    Catalogue
+        4 · `copies` tasks in the order of `KINDS`.
+
+    Raises
+    ------
+    ValueError
+        If an argument is outside its range.
+    """
+    _validate.positive_int("d", d)
+    _validate.positive_int("copies", copies)
+    if not 0 <= jitter <= EASY:
+        raise ValueError(f"jitter must lie between 0 and {EASY}, got {jitter!r}")
+    covs = []
+    for alpha in (EASY, HARD):
+        for _ in range(2 * copies):
+            shift = (2 * torch.rand((), generator=generator, device=generator.device).item() - 1) * jitter
+            basis = frame(d, generator)
+            cov = basis @ covariance.power_law(d, alpha + shift, trace=d).to(basis) @ basis.mT
+            covs.append((cov + cov.mT) / 2)
+    lengths = ((SHORT,) * copies + (LONG,) * copies) * 2
+    hard = torch.arange(4 * copies, device=generator.device) >= 2 * copies
+    return Catalogue(torch.stack(covs), lengths, hard)
+
+
+def turned(angle: float) -> Callable[[int, torch.Generator], Tensor]:
+    """Eigenbases near the standard one: each axis turns by about `angle` radians in a random direction."""
+    _validate.non_negative("angle", angle)
+
+    def frame(d: int, generator: torch.Generator) -> Tensor:
+        noise = _gaussian(d, generator)
+        skew = (noise - noise.mT) / math.sqrt(2 * max(d - 1, 1))  # rows of mean square norm 1
+        return torch.linalg.matrix_exp(angle * skew)
+
+    return frame
+
+
+def shuffled(d: int, generator: torch.Generator) -> Tensor:
+    """Eigenbases that permute the standard axes: every task is strong in other skills, and all commute."""
+    order = torch.randperm(d, generator=generator, device=generator.device)
+    return torch.eye(d, dtype=torch.float64, device=generator.device)[:, order]
+
+
+def unrelated(d: int, generator: torch.Generator) -> Tensor:
+    """Eigenbases drawn uniformly from the orthogonal group (Haar measure)."""
+    q, r = torch.linalg.qr(_gaussian(d, generator))
+    return q * torch.sign(torch.diagonal(r))
+
+
+def one_batch(groups: Sequence[Prompts]) -> Prompts:
+    """Join prompts of different lengths into one batch that linear attention cannot tell from them.
+
+    Short prompts are padded with zero examples up to the longest, of length N, and scaled by √(N/n), which
+    leaves the moments XᵀX/n and Xᵀy/n as they were.
+
+    Parameters
+    ----------
+    groups : sequence of Prompts
+        At least one, such as `TaskMixture.sample` returns.
+
+    Returns
+    -------
+    Prompts
+
+    Raises
+    ------
+    ValueError
+        If `groups` is empty or the dimensions disagree.
+    """
+    if not groups:
+        raise ValueError("groups must hold at least one batch of prompts, got none")
+    _validate.same_dimension(**{f"groups[{index}]": group.w for index, group in enumerate(groups)})
+    longest = max(group.x.shape[1] for group in groups)
+    xs, ys = [], []
+    for group in groups:
+        n = group.x.shape[1]
+        scale = math.sqrt(longest / n)
+        xs.append(torch.nn.functional.pad(scale * group.x, (0, 0, 0, longest - n)))
+        ys.append(torch.nn.functional.pad(scale * group.y, (0, longest - n)))
+    return Prompts(torch.cat(xs), torch.cat(ys), torch.cat([group.w for group in groups]))
+
+
+def _gaussian(d: int, generator: torch.Generator) -> Tensor:
+    return torch.randn((d, d), generator=generator, dtype=torch.float64, device=generator.device)
+
+
+def predicted_error(
+    covs: Float[Tensor, "T d d"],
+    probs: Float[Tensor, " T"],
+    lengths: Sequence[int],
+    target: Float[Tensor, "d d"],
+    steps: int,
+) -> float:
+    """Error on the target after `steps` steps of a model trained on a mixture, with unlimited test context.
+
+    Parameters
+    ----------
+    covs, probs, lengths
+        The mixture: covariances (T, d, d), probabilities (T,) and prompt lengths of the tasks.
+    target : Tensor of shape (d, d)
+        Covariance Σ of the test features.
+    steps : int
+        Thinking steps k, at least 0.
+
+    Returns
+    -------
+    float
+        ‖(I − Γ⁻¹Σ)^k‖_F²; d for an answer of zero.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not allowed, or the mixture leaves a direction without features.
+    """
+    return theory.cot_error_limit(theory.gamma_mixture(list(covs), probs, lengths), target, steps)
+
+
+def select_tasks_qp(covs: Float[Tensor, "T d d"], target: Float[Tensor, "d d"]) -> Float[Tensor, " T"]:
+    """Task weights by the quadratic program min ‖I − Σ⁻¹ Σ_ℓ π_ℓ Λ_ℓ‖_F² over the simplex.
+
+    This is the program of Section 4 of arXiv 2510.03605. It knows nothing of prompt lengths or of thinking
+    steps. Where the optimum is not unique (tasks with equal covariances), the interior-point solver returns a
+    point inside the set of optima and so shares the weight.
+
+    Parameters
+    ----------
+    covs : Tensor of shape (T, d, d)
+        Covariance Λ_ℓ of each task on offer.
+    target : Tensor of shape (d, d)
+        Covariance Σ of the target, not singular.
+
+    Returns
+    -------
+    Tensor of shape (T,)
+        Non-negative, summing to 1.
+
+    Raises
+    ------
+    ValueError
+        If a matrix is not a covariance, the dimensions disagree or the target is singular.
+    """
+    _check(covs, target)
+    if math.isinf(covariance.hardness(target)):
+        raise ValueError("target must be invertible, got a singular covariance: add samples or shrink it")
+    ratios = torch.linalg.solve(target, covs).flatten(1).mT.cpu().numpy()
+    weights = cp.Variable(len(covs), nonneg=True)
+    identity = np.eye(target.shape[0]).ravel()
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(ratios @ weights - identity)), [cp.sum(weights) == 1])
+    problem.solve(solver=cp.CLARABEL)
+    if weights.value is None:
+        raise RuntimeError(f"the solver found no weights, got status {problem.status!r}")
+    return _on_simplex(np.asarray(weights.value)).to(target)
+
+
+def select_tasks(
+    covs: Float[Tensor, "T d d"], lengths: Sequence[int], target: Float[Tensor, "d d"], steps: int
+) -> Float[Tensor, " T"]:
+    """Task weights that minimise the exact error ‖(I − Γ(π)⁻¹Σ)^k‖_F² over the simplex (our extension).
+
+    Γ(π) is that of the mixture. The problem is not convex: sequential quadratic programming (SLSQP, exact
+    gradient) starts from equal weights, from the quadratic program and from the best single task. The best
+    end point is kept, and never loses to a starting point.
+
+    Parameters
+    ----------
+    covs : Tensor of shape (T, d, d)
+        Covariance Λ_ℓ of each task on offer.
+    lengths : sequence of int
+        Prompt length n_ℓ of each task, at least 1.
+    target : Tensor of shape (d, d)
+        Covariance Σ of the target; it may be singular.
+    steps : int
+        Thinking steps k the model will be given, at least 1.
+
+    Returns
+    -------
+    Tensor of shape (T,)
+        Non-negative, summing to 1.
+
+    Raises
+    ------
+    ValueError
+        If a matrix is not a covariance, the dimensions or the numbers of tasks disagree, or `steps` < 1.
+    """
+    _check(covs, target)
+    _validate.positive_int("steps", steps)
+    if len(lengths) != len(covs):
+        raise ValueError(f"lengths must name one for each of the {len(covs)} tasks, got {len(lengths)}")
+    count = len(covs)
+    first = covs.cpu().numpy()
+    squares = [theory.second_moment(cov, n) for cov, n in zip(covs, lengths, strict=True)]
+    second = torch.stack(squares).cpu().numpy()
+    sigma = target.cpu().numpy()
+
+    def objective(weights: Array) -> tuple[float, Array]:
+        return log_error(weights, first, second, sigma, steps)
+
+    vertices, equal = np.eye(count), np.full(count, 1 / count)
+    starts = [equal, min(vertices, key=lambda vertex: objective(vertex)[0])]
+    if math.isfinite(covariance.hardness(target)):
+        starts.append(select_tasks_qp(covs, target).cpu().numpy())
+    candidates = list(starts)
+    for start in starts:
+        inside = 0.9 * start + 0.1 * equal  # off the faces of the simplex, where gradients point outwards
+        found = minimize(
+            objective,
+            inside,
+            jac=True,
+            method="SLSQP",
+            bounds=[(0.0, 1.0)] * count,
+            constraints={"type": "eq", "fun": lambda p: p.sum() - 1, "jac": lambda p: np.ones_like(p)},
+            options={"maxiter": 300, "ftol": 1e-10},
+        )
+        candidates.append(_on_simplex(found.x).numpy())
+    return torch.as_tensor(min(candidates, key=lambda weights: objective(weights)[0])).to(target)
+
+
+def log_error(weights: Array, first: Array, second: Array, target: Array, steps: int) -> tuple[float, Array]:
+    """Logarithm of the exact error after `steps` steps, and its gradient in the (unnormalised) weights.
+
+    With F = ‖M^k‖², M = I − AΣ and A = E₁E₂⁻¹, the chain rule runs through
+    dF/dM = 2 Σ_j (M^j)ᵀ M^k (M^{k−1−j})ᵀ.
+
+    Parameters
+    ----------
+    weights : array of shape (T,)
+        Non-negative, not all zero; only their ratios matter.
+    first, second : arrays of shape (T, d, d)
+        E[Σ̂] = Λ_ℓ and E[Σ̂²] of each task.
+    target : array of shape (d, d)
+        Covariance Σ.
+    steps : int
+        k, at least 1.
+
+    Returns
+    -------
+    value : float
+    gradient : array of shape (T,)
+        Orthogonal to `weights`.
+    """
+    total = weights.sum()
+    probs = weights / total
+    identity = np.eye(target.shape[0])
+    mean, mean_square = np.tensordot(probs, first, 1), np.tensordot(probs, second, 1)
+    # The floor makes A vanish where no task has features: there gradient descent from zero leaves it.
+    inverse = np.linalg.inv(mean_square + 1e-14 * np.trace(mean_square) * identity)
+    step = identity - mean @ inverse @ target
+    powers = [identity]
+    for _ in range(steps):
+        powers.append(powers[-1] @ step)
+    error = float(np.square(powers[-1]).sum())
+    if error == 0:
+        return -math.inf, np.zeros_like(weights)
+    inward = sum(powers[j].T @ powers[-1] @ powers[steps - 1 - j].T for j in range(steps))
+    by_mean = -2 * inward @ target.T @ inverse.T  # dF/dE₁; and dF/dE₂ = −Aᵀ dF/dE₁
+    slope = np.tensordot(first, by_mean, 2) - np.tensordot(second, (mean @ inverse).T @ by_mean, 2)
+    return math.log(error), (slope - slope @ probs) / (total * error)
+
+
+def _check(covs: Tensor, target: Tensor) -> None:
+    if not isinstance(covs, Tensor) or covs.dim() != 3 or len(covs) < 1:
+        raise ValueError(f"covs must be a (T, d, d) tensor with T >= 1, got {getattr(covs, 'shape', covs)!r}")
+    _validate.covariance("target", target)
+    for index, cov in enumerate(covs):
+        _validate.covariance(f"covs[{index}]", cov)
+    _validate.same_dimension(covs=covs, target=target)
+
+
+def _on_simplex(weights: Array) -> Tensor:
+    """Remove the rounding a solver leaves: weights below 1e-7 become zero, and the rest sums to 1."""
+    cleaned = np.where(weights < 1e-7, 0.0, weights)
+    return torch.as_tensor(cleaned / cleaned.sum(), dtype=torch.float64)
