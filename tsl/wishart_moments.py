@@ -1,0 +1,246 @@
+"""Exact finite-context expectations, from the moments of the Wishart distribution.
+
+At finite ``m`` the error after ``k`` steps is a polynomial in a Wishart matrix, and its mean is carried by
+rare prompts whose top eigenvalue is large: a Monte Carlo average can be wrong by orders of magnitude and look
+calm. Polynomials of a Wishart matrix have exact means. Two routes that share no code:
+
+* :func:`isotropic_error`, for Γ = g I and Σ = I and any number of steps: zonal polynomials in rational
+  arithmetic;
+* :func:`expected_error`, for any Γ and Σ and up to ``MAX_STEPS`` steps: integration by parts on words of
+  matrices.
+"""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import lru_cache
+from math import comb, prod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tsl import _validate
+from tsl.covariance import square_root
+
+MAX_STEPS = 6
+
+# A cyclic product tr(s_1 W s_2 W …): the tuple holds the spacers s_i, each a string of the letters C, D, S.
+Word = tuple[str, ...]
+
+
+def _hook_like_partitions(p: int) -> Iterator[tuple[int, ...]]:
+    """Partitions (a, b, 1, …, 1) of ``p``: no other zonal polynomial overlaps with the power sum tr Wᵖ."""
+    yield (p,)
+    for b in range(1, p // 2 + 1):
+        for ones in range(p - 2 * b + 1):
+            yield (p - b - ones, b, *([1] * ones))
+
+
+@lru_cache(maxsize=4096)
+def trace_moment(d: int, m: int, p: int) -> Fraction:
+    """Exact E tr Wᵖ for W = XᵀX, X an m × d matrix of independent standard normals.
+
+    Parameters
+    ----------
+    d, m
+        Dimension and degrees of freedom, at least 1; m < d is allowed.
+    p
+        Power, at least 1.
+
+    Notes
+    -----
+    With α = 2, the power sum expands in Jack (zonal) polynomials as p_p = Σ_λ (2p θ_λ / j_λ) J_λ,
+    where θ_λ is the product of the contents 2(j−1) − (i−1) over all cells but the first and j_λ the product
+    of both hook lengths (Macdonald, *Symmetric functions and Hall polynomials*, VI.10). Zonal polynomials are
+    eigenfunctions of the Wishart average: E J_λ(W) = Π_cells (d + content)(m + content). Everything is an
+    integer until one division per partition.
+    """
+    for name, value in (("d", d), ("m", m), ("p", p)):
+        _validate.positive_int(name, value)
+    total = Fraction(0)
+    for shape in _hook_like_partitions(p):
+        columns = [sum(row > j for row in shape) for j in range(shape[0])]
+        contents, hooks = [], 1
+        for i, row in enumerate(shape):
+            for j in range(row):
+                arm, leg = row - j - 1, columns[j] - i - 1
+                hooks *= (2 * arm + leg + 1) * (2 * arm + leg + 2)
+                contents.append(2 * j - i)
+        weight = 2 * p * prod(contents[1:])
+        total += Fraction(weight * prod((d + c) * (m + c) for c in contents), hooks)
+    return total
+
+
+def isotropic_error(d: int, m: int, g: float, steps: int, noise: float = 0.0) -> Float[Tensor, " k"]:
+    """Exact mean error of pseudo-Newton thinking when Γ = g I and Σ = I, for every step up to ``steps``.
+
+    Parameters
+    ----------
+    d, m
+        Dimension, and number of examples in the test prompt.
+    g
+        The preconditioner's scale; an isotropic training task of length n has g = 1 + (1 + d)/n.
+    steps
+        Last step, at least 0.
+    noise
+        Standard deviation σ of the label noise in the test prompt.
+
+    Returns
+    -------
+    Tensor of shape (steps + 1,)
+        E‖ŵ_k − w‖² over prompts, weights w ~ N(0, I) and noise; float64, so d at step 0.
+
+    Raises
+    ------
+    ValueError
+        If a count is too small, ``g`` is not positive or ``noise`` is negative.
+
+    Notes
+    -----
+    An eigenvalue x of Σ̂ contributes (1 − x/g)^{2k} + (σ²/m)(1 − (1 − x/g)^k)²/x. Both are polynomials in x whose
+    terms alternate in sign and cancel badly in floating point, so the sum is rational and rounded once.
+    However large g is, the mean diverges as k → ∞ at every finite m: the eigenvalues of Σ̂ have no upper bound.
+    """
+    _validate.positive_int("d", d)
+    _validate.positive_int("m", m)
+    _validate.at_least("steps", steps, 0)
+    g, noise = _validate.positive("g", g), _validate.non_negative("noise", noise)
+    scale = -1 / (m * Fraction(g))
+    # power[p] = (−1)^p E tr (Σ̂/g)^p, the sign being that of the binomial expansions below
+    power = [Fraction(d)] + [scale**p * trace_moment(d, m, p) for p in range(1, 2 * steps + 1)]
+    variance = Fraction(noise) ** 2 / (m * Fraction(g))
+    errors = []
+    for k in range(steps + 1):
+        bias = sum((comb(2 * k, p) * power[p] for p in range(2 * k + 1)), Fraction(0))
+        # (1 − 2(1−u)^k + (1−u)^{2k})/u with u = x/g: the constant term cancels, so one power of u divides out
+        spread = Fraction(0)
+        for p in range(1, 2 * k + 1):
+            spread += (2 * comb(k, p) - comb(2 * k, p)) * power[p - 1]
+        errors.append(float(bias + variance * spread))
+    return torch.tensor(errors, dtype=torch.float64)
+
+
+def _transpose(word: Word) -> Word:
+    """Spacers of the transposed product: the letters and W are symmetric, so the order turns round."""
+    return tuple(spacer[::-1] for spacer in reversed(word))
+
+
+def _join(left: Word, right: Word) -> Word:
+    """Spacers of the product of two open words: the last of one and the first of the other become one."""
+    return (*left[:-1], left[-1] + right[0], *right[1:])
+
+
+def _canonical(word: Word) -> Word:
+    """One representative of a closed word: rotation and transposition leave its trace unchanged."""
+    return min(w[i:] + w[:i] for w in (word, _transpose(word)) for i in range(len(word)))
+
+
+class _WishartWords:
+    """E Π_j tr(W c_1 W c_2 … W c_N)_j for W ~ Wishart_d(I, m), by Stein's identity, each product met once.
+
+    With W = XᵀX and F an open word c_1 W … W c_N, integrating one X by parts gives E tr(WF)·R = m E tr(F)·R +
+    Σ_{F = PWQ} E[tr(PᵀWQ) + tr(PW) tr(Q)]·R + E tr(W(G + Gᵀ)Fᵀ)·…, the last term for every W of every other
+    trace tr(WG) in R.
+    """
+
+    def __init__(self, letters: dict[str, Tensor], m: int) -> None:
+        self.letters, self.m = letters, m
+        self.traces: dict[str, float] = {}
+        self.means: dict[tuple[Word, ...], float] = {(): 1.0}
+
+    def mean(self, *words: Word) -> float:
+        """Mean of a product of traces, every word closed and with at least one W."""
+        key = tuple(sorted(_canonical(word) for word in words))
+        if key not in self.means:
+            self.means[key] = self._by_parts(key[0], key[1:])
+        return self.means[key]
+
+    def _open(self, word: Word, *others: Word) -> float:
+        """Mean of tr(c_1 W … W c_N) times other traces: one W fewer than spacers."""
+        if len(word) > 1:
+            return self.mean((*word[1:-1], word[-1] + word[0]), *others)
+        spacer = word[0]
+        if spacer not in self.traces:
+            product = torch.eye(len(self.letters["C"]), dtype=torch.float64)
+            for letter in spacer:
+                product = product @ self.letters[letter]
+            self.traces[spacer] = float(product.trace())
+        return self.traces[spacer] * self.mean(*others)
+
+    def _by_parts(self, word: Word, others: tuple[Word, ...]) -> float:
+        total = self.m * self._open(word, *others)
+        for i in range(1, len(word)):
+            head, tail = word[:i], word[i:]  # F = P W Q
+            total += self.mean(_join(tail, _transpose(head)), *others)
+            total += self._open(tail, head, *others)
+        for j, other in enumerate(others):
+            rest = others[:j] + others[j + 1 :]
+            for i in range(len(other)):
+                opened = other[i:] + other[:i]
+                for g in (opened, _transpose(opened)):
+                    total += self.mean(_join(g, _transpose(word)), *rest)
+        return total
+
+
+def expected_error(
+    gamma: Float[Tensor, "d d"], cov: Float[Tensor, "d d"], m: int, steps: int
+) -> Float[Tensor, " k"]:
+    """Exact mean error of pseudo-Newton thinking for any Γ and Σ, noiseless, for every step up to ``steps``.
+
+    Parameters
+    ----------
+    gamma
+        Γ, the inverse of the preconditioner that training leaves behind; positive definite.
+    cov
+        Σ, covariance of the test features.
+    m
+        Number of examples in the test prompt, at least 1.
+    steps
+        Last step, from 0 to ``MAX_STEPS``.
+
+    Returns
+    -------
+    Tensor of shape (steps + 1,)
+        E‖(I − Γ⁻¹Σ̂)^k‖_F² = E‖ŵ_k − w‖² for w ~ N(0, I); float64.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, ``m`` or ``steps`` is out of range, or Γ is singular.
+
+    Notes
+    -----
+    The squared norm is Σ_ij (−1)^{i+j} C(k,i) C(k,j) m^{−i−j} tr[(W'A)^i (AW')^j] with A = Γ⁻¹
+    and W' = Σ^½ W Σ^½. Moving the roots onto the spacers leaves W white and three letters: C = Σ^½AΣ^½, D =
+    Σ^½A²Σ^½ where the two A meet, and S = Σ where the two W' meet.
+    """
+    _validate.covariance("gamma", gamma)
+    root = square_root(cov).double()
+    _validate.same_dimension(gamma=gamma, cov=cov)
+    _validate.positive_int("m", m)
+    if _validate.at_least("steps", steps, 0) > MAX_STEPS:
+        raise ValueError(f"steps must be <= {MAX_STEPS}, got {steps}: the number of words explodes beyond it")
+    d = len(cov)
+    lowest = torch.linalg.eigvalsh(gamma)[0].item()
+    if lowest <= 0:
+        raise ValueError(f"gamma must be positive definite, got a smallest eigenvalue of {lowest:.3g}")
+    inverse = torch.linalg.inv(gamma.double())
+    half = root @ inverse
+    words = _WishartWords({"C": half @ root, "D": half @ half.mT, "S": cov.double()}, m)
+
+    def moment(i: int, j: int) -> float:
+        if i + j == 0:
+            return float(d)
+        if min(i, j) == 0:  # (AW')^j alone: only C between the W's
+            return words.mean(("C",) * (i + j)) / m ** (i + j)
+        return words.mean(("C",) * (i - 1) + ("D",) + ("C",) * (j - 1) + ("S",)) / m ** (i + j)
+
+    errors = [
+        sum(
+            (-1) ** (i + j) * comb(k, i) * comb(k, j) * moment(i, j)
+            for i in range(k + 1)
+            for j in range(k + 1)
+        )
+        for k in range(steps + 1)
+    ]
+    return torch.tensor(errors, dtype=torch.float64)
