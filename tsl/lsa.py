@@ -1,0 +1,368 @@
+"""Linear self-attention on the embedded prompt, its optimum, and its training.
+
+Rows of the embedding E, of size 2d + 2: features 0 … d−1, label d, weights d+1 … 2d, flag 2d+1. A column is an example (x, y, 0, 0) or an
+estimate (0, 0, ŵ, 1). This is the model of Section 2 of arXiv 2510.03605.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from tsl import _validate, theory
+from tsl.prompts import Moments, Prompts
+
+
+def embed(prompts: Prompts, w0: Float[Tensor, "B d"] | None = None) -> Float[Tensor, "B r c"]:
+    """Write prompts as the matrix a transformer reads.
+
+    Parameters
+    ----------
+    prompts : Prompts
+        B prompts of n examples in dimension d.
+    w0 : Tensor of shape (B, d), optional
+        First estimate ŵ_0; zero by default.
+
+    Returns
+    -------
+    Tensor of shape (B, 2d + 2, n + 1)
+        Examples (x_i, y_i, 0, 0) and, last, the estimate (0, 0, ŵ_0, 1).
+
+    Raises
+    ------
+    ValueError
+        If `w0` has not the shape of the weights.
+    """
+    size, n, d = prompts.x.shape
+    estimate = torch.zeros_like(prompts.w) if w0 is None else w0
+    if estimate.shape != prompts.w.shape:
+        raise ValueError(f"w0 must have shape {tuple(prompts.w.shape)}, got {tuple(estimate.shape)}")
+    embedding = prompts.x.new_zeros(size, 2 * d + 2, n + 1)
+    embedding[:, :d, :n] = prompts.x.mT
+    embedding[:, d, :n] = prompts.y
+    embedding[:, d + 1 : 2 * d + 1, n] = estimate
+    embedding[:, 2 * d + 1, n] = 1
+    return embedding
+
+
+class LinearSelfAttention(nn.Module):
+    """One layer of linear self-attention, f(E; V, W) = E + V E (EᵀW E)/n.
+
+    Parameters
+    ----------
+    d : int
+        Feature dimension, at least 1.
+    c : float
+        Scale of the structured initialisation: W13 = c I and W[label, last] = −c, V = 0.
+
+    Attributes
+    ----------
+    value, key_query : Parameters of shape (2d + 2, 2d + 2), float64
+        V and W.
+
+    Raises
+    ------
+    ValueError
+        If `d` < 1 or `c` <= 0.
+    """
+
+    def __init__(self, d: int, c: float = 1.0) -> None:
+        super().__init__()
+        self.d = _validate.positive_int("d", d)
+        c = _validate.positive("c", c)
+        rows = 2 * d + 2
+        self.value = nn.Parameter(torch.zeros(rows, rows, dtype=torch.float64))
+        self.key_query = nn.Parameter(torch.zeros(rows, rows, dtype=torch.float64))
+        with torch.no_grad():
+            self.w13.copy_(c * torch.eye(d, dtype=torch.float64))
+            self.key_query[d, 2 * d + 1] = -c
+
+    @classmethod
+    def from_gamma(cls, gamma: Float[Tensor, "d d"], c: float = 1.0) -> LinearSelfAttention:
+        """Model at the optimum with preconditioner Γ⁻¹: V31 = −Γ⁻¹/c."""
+        _validate.square("gamma", gamma)
+        model = cls(gamma.shape[0], c).to(gamma.device, gamma.dtype)
+        with torch.no_grad():
+            model.v31.copy_(-torch.linalg.inv(gamma) / c)
+        return model
+
+    @classmethod
+    def from_theory(cls, cov: Float[Tensor, "d d"], n: int, c: float = 1.0) -> LinearSelfAttention:
+        """Model that Theorem 3.1 says training finds on features N(0, cov) with n examples a prompt."""
+        return cls.from_gamma(theory.gamma(cov, n), c)
+
+    @property
+    def v31(self) -> Float[Tensor, "d d"]:
+        """Block of V that writes weights from features."""
+        return self.value[self.d + 1 : 2 * self.d + 1, : self.d]
+
+    @property
+    def w13(self) -> Float[Tensor, "d d"]:
+        """Block of W that scores features against the estimate."""
+        return self.key_query[: self.d, self.d + 1 : 2 * self.d + 1]
+
+    @property
+    def c(self) -> Float[Tensor, ""]:
+        """Weight of the labels, c = −W[label, last]."""
+        return -self.key_query[self.d, 2 * self.d + 1]
+
+    def preconditioner(self) -> Float[Tensor, "d d"]:
+        """What one step multiplies b by: −c V31, equal to Γ⁻¹ at the optimum."""
+        return -self.c * self.v31
+
+    def forward(self, embedding: Float[Tensor, "B r c"], n: int | None = None) -> Float[Tensor, "B r c"]:
+        """Apply attention once.
+
+        Parameters
+        ----------
+        embedding : Tensor of shape (B, 2d + 2, columns)
+        n : int, optional
+            Normaliser, the number of examples: it does not grow with the chain. By default all columns but the last.
+
+        Returns
+        -------
+        Tensor of the shape of `embedding`.
+
+        Raises
+        ------
+        ValueError
+            If the shape is not (B, 2d + 2, at least 2 columns) or `n` < 1.
+        """
+        if embedding.dim() != 3 or embedding.shape[1] != 2 * self.d + 2 or embedding.shape[2] < 2:
+            raise ValueError(
+                f"embedding must have shape (B, {2 * self.d + 2}, columns >= 2), got {tuple(embedding.shape)}"
+            )
+        n = _validate.positive_int("n", embedding.shape[2] - 1 if n is None else n)
+        scores = embedding.mT @ self.key_query @ embedding
+        return embedding + self.value @ embedding @ scores / n
+
+    def answer(self, embedding: Float[Tensor, "B r c"], n: int | None = None) -> Float[Tensor, "B r"]:
+        """Last column of `forward`, at a cost linear in the number of columns."""
+        last = embedding[:, :, -1]
+        n = embedding.shape[2] - 1 if n is None else n
+        scores = embedding.mT @ (last @ self.key_query.mT).unsqueeze(-1)
+        return last + (embedding @ scores).squeeze(-1) @ self.value.mT / n
+
+    @torch.no_grad()
+    def think(self, prompts: Prompts, steps: int) -> Float[Tensor, "B k d"]:
+        """Chain of thought on the full embedding: append the last column of f(E) and run again on the longer context.
+
+        Parameters
+        ----------
+        prompts : Prompts
+            B prompts of m examples in dimension d.
+        steps : int
+            Number of steps k, at least 0.
+
+        Returns
+        -------
+        Tensor of shape (B, steps + 1, d)
+            Weight rows of the last column after each step; row 0 is zero.
+
+        Raises
+        ------
+        ValueError
+            If `steps` < 0 or the prompts have another dimension.
+        """
+        _validate.at_least("steps", steps, 0)
+        if prompts.w.shape[1] != self.d:
+            raise ValueError(f"prompts must have dimension d={self.d}, got d={prompts.w.shape[1]}")
+        m, d = prompts.x.shape[1], self.d
+        embedding = embed(prompts)
+        for _ in range(steps):
+            embedding = torch.cat([embedding, self.answer(embedding, n=m).unsqueeze(-1)], dim=2)
+        return embedding[:, d + 1 : 2 * d + 1, m:].mT
+
+
+@dataclass(frozen=True)
+class History:
+    """What training went through, one entry a step.
+
+    Parameters
+    ----------
+    loss : Tensor of shape (steps,)
+        ½ E‖f(E)[:, −1] − (0, 0, w*, 1)‖², before the step.
+    c : Tensor of shape (steps,)
+        Weight of the labels, −W[label, last].
+    w13 : Tensor of shape (steps,)
+        Mean of the diagonal of W13.
+    preconditioner : Tensor of shape (steps, d, d)
+        −c V31.
+    """
+
+    loss: Tensor
+    c: Tensor
+    w13: Tensor
+    preconditioner: Tensor
+
+
+def population_loss(preconditioner: Float[Tensor, "d d"], first: Tensor, second: Tensor) -> Float[Tensor, ""]:
+    """Exact training loss of the direct answer ŵ_1 = A b, ½[tr(A S₂ Aᵀ) − 2 tr(A S₁) + d].
+
+    Parameters
+    ----------
+    preconditioner : Tensor of shape (d, d)
+        A = −c V31.
+    first, second : Tensors of shape (d, d)
+        S₁ = E[b w*ᵀ] and S₂ = E[b bᵀ]: Λ and E[Σ̂²] for one noiseless task.
+
+    Returns
+    -------
+    Tensor, a scalar.
+    """
+    quadratic = torch.einsum("ij,jk,ik->", preconditioner, second, preconditioner)
+    return (quadratic - 2 * torch.einsum("ij,ji->", preconditioner, first) + first.shape[0]) / 2
+
+
+def train_population(
+    first: Float[Tensor, "d d"],
+    second: Float[Tensor, "d d"],
+    steps: int,
+    learning_rate: float | None = None,
+    c: float = 1.0,
+) -> tuple[LinearSelfAttention, History]:
+    """Gradient descent with a constant step on the exact population loss, V trained and W fixed.
+
+    From the structured initialisation the gradient of every block of V but V31 is zero, by the symmetry w* → −w*, so V31 alone moves:
+    V31 ← V31 + η c (S₁ᵀ − A S₂) with A = −c V31 (the setting of Theorem 3.1 of arXiv 2510.03605).
+
+    Parameters
+    ----------
+    first, second : Tensors of shape (d, d)
+        S₁ = E[b w*ᵀ] and S₂ = E[b bᵀ] of the training prompts.
+    steps : int
+        Gradient steps, at least 1.
+    learning_rate : float, optional
+        η, above 0; by default the largest safe constant step, 1/(c² λ_max(S₂)).
+    c : float
+        Scale of the structured initialisation, above 0.
+
+    Returns
+    -------
+    model, history
+
+    Raises
+    ------
+    ValueError
+        If an argument is not allowed.
+    """
+    _validate.square("first", first)
+    _validate.covariance("second", second)
+    _validate.same_dimension(first=first, second=second)
+    _validate.positive_int("steps", steps)
+    model = LinearSelfAttention(first.shape[0], c).to(first.device, first.dtype)
+    top = torch.linalg.eigvalsh(second)[-1].item()
+    rate = 1 / (c**2 * top) if learning_rate is None else _validate.positive("learning_rate", learning_rate)
+    losses, seen = [], []
+    with torch.no_grad():
+        for _ in range(steps):
+            a = model.preconditioner()
+            losses.append(population_loss(a, first, second))
+            seen.append(a.clone())
+            model.v31.sub_(rate * c * (first.mT - a @ second))
+    fixed = torch.full((steps,), c, dtype=first.dtype)
+    return model, History(torch.stack(losses).cpu(), fixed, fixed, torch.stack(seen).cpu())
+
+
+def empirical_optimum(moments: Moments) -> Float[Tensor, "d d"]:
+    """Preconditioner that minimises the training loss over a finite set of prompts, (Σ w bᵀ)(Σ b bᵀ)⁻¹ (X1).
+
+    Parameters
+    ----------
+    moments : Moments
+        B training prompts, with B >= d so that the normal equations have a solution.
+
+    Returns
+    -------
+    Tensor of shape (d, d)
+        Tends to Γ⁻¹ as B grows.
+
+    Raises
+    ------
+    ValueError
+        If B < d.
+    """
+    size, d = moments.w.shape
+    if size < d:
+        raise ValueError(f"moments must hold at least d={d} prompts, got {size}")
+    return torch.linalg.solve(moments.cross.mT @ moments.cross, moments.w.mT @ moments.cross, left=False)
+
+
+def train_lsa(
+    model: LinearSelfAttention,
+    sample: Callable[[], Prompts],
+    steps: int,
+    learning_rate: float,
+    *,
+    train_w: bool = False,
+    tie: bool = False,
+    rollout: int = 0,
+    progress: bool = False,
+) -> History:
+    """Train the full model on freshly sampled prompts, by Adam, on the loss ½‖f(E)[:, −1] − (0, 0, w*, 1)‖².
+
+    Parameters
+    ----------
+    model : LinearSelfAttention
+        Changed in place.
+    sample : callable
+        Returns the prompts of the next step; all of the randomness of training lies in it.
+    steps : int
+        Optimiser steps, at least 1.
+    learning_rate : float
+        Peak step of Adam, above 0; it decays to zero along half a cosine, so that the noise of sampling averages out.
+    train_w : bool
+        Train W too; by default only V.
+    tie : bool
+        After every step set W13 = c I (needs `train_w`): the repair of the dead gradient.
+    rollout : int
+        Number of the model's own thoughts to train on: with r > 0 the model first thinks r steps (no gradient) and the loss averages over
+        answering from each of ŵ_0, ..., ŵ_r. 0 trains for direct prediction, as the paper does.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    ValueError
+        If an argument is not allowed.
+    """
+    _validate.positive_int("steps", steps)
+    _validate.positive("learning_rate", learning_rate)
+    _validate.at_least("rollout", rollout, 0)
+    if tie and not train_w:
+        raise ValueError(f"tie must be False unless train_w is True, got {tie!r}")
+    d = model.d
+    optimizer = torch.optim.Adam([model.value, *([model.key_query] if train_w else [])], lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    trace: list[tuple[float, float, float, Tensor]] = []
+    for _ in tqdm(range(steps), desc="training", disable=not progress):
+        prompts = sample()
+        chain = model.think(prompts, rollout)
+        target = torch.cat([torch.zeros_like(prompts.x[:, 0]), torch.zeros_like(prompts.y[:, :1]), prompts.w], dim=1)
+        target = torch.cat([target, torch.ones_like(prompts.y[:, :1])], dim=1)
+        losses = []
+        for start in range(rollout + 1):
+            answer = model.answer(embed(prompts, chain[:, start]))
+            losses.append((answer - target).square().sum(-1).mean() / 2)
+        loss = torch.stack(losses).mean()
+        with torch.no_grad():
+            trace.append((loss.item(), model.c.item(), model.w13.diagonal().mean().item(), model.preconditioner().cpu()))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if tie:
+            with torch.no_grad():
+                model.w13.copy_(model.c * torch.eye(d, dtype=torch.float64))
+    columns = [torch.tensor(column, dtype=torch.float64) for column in zip(*[row[:3] for row in trace], strict=True)]
+    return History(columns[0], columns[1], columns[2], torch.stack([row[3] for row in trace]))
+
