@@ -1,0 +1,52 @@
+# One command to build the book, one to test it. `make help` lists the rest.
+
+PROFILE ?= laptop
+DEVICE ?= cpu
+SEED ?= 0
+PORT ?= 8000
+PYTHON ?= python3.11
+
+# The environment is rebuilt when its lock changes. The stamp is written last: an interrupted install leaves none.
+STAMP := .venv/.ready-$(shell cat requirements.txt pyproject.toml | sha256sum | cut -c1-12)
+TSL := .venv/bin/python -m tsl
+OPTIONS = --profile $(PROFILE) --device $(DEVICE) --seed $(SEED)
+
+.PHONY: help book publish serve test format clean distclean environment
+.DEFAULT_GOAL := help
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@echo "  options: PROFILE=ci|laptop|paper ($(PROFILE))  DEVICE=cpu|cuda ($(DEVICE))  SEED=$(SEED)  PORT=$(PORT)"
+
+book: $(STAMP) ## run the chapters that changed and render the book (PROFILE, DEVICE, SEED)
+	@$(TSL) book $(OPTIONS)
+
+publish: $(STAMP) ## run what changed, then copy the executed notebooks over notebooks/*.ipynb
+	@$(TSL) publish $(OPTIONS)
+
+serve: $(STAMP) ## serve the built book at http://127.0.0.1:PORT
+	@$(TSL) serve --port $(PORT)
+
+test: $(STAMP) ## style, types, tests, every chapter, the book, the browser: all that CI runs
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
+	@.venv/bin/python -m pytest
+
+format: $(STAMP) ## format the code and mend what the linter can mend
+	@.venv/bin/ruff check --fix . ; .venv/bin/ruff format .
+
+clean: ## remove everything built (keeps the environment)
+	rm -rf _build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+distclean: clean ## remove the environment too
+	rm -rf .venv *.egg-info
+
+environment: $(STAMP) ## only make the environment .venv
+
+$(STAMP):
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found: install Python 3.11, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "make: $(PYTHON) is not Python 3.11, which the pinned packages need"; exit 1; }
+	@echo "Making the environment .venv (about a minute, 2 GB) ..."
+	@rm -rf .venv && $(PYTHON) -m venv .venv
+	@.venv/bin/python -m pip install --disable-pip-version-check --progress-bar on -r requirements.txt
+	@.venv/bin/python -m pip install --disable-pip-version-check --quiet --no-build-isolation --no-deps -e .
+	@touch $@

@@ -1,0 +1,283 @@
+"""What the book needs beyond Jupyter Book: the ledger, the tables made from the package, and pages that work offline."""
+
+from __future__ import annotations
+
+import ast
+import html
+import importlib.metadata
+import importlib.util
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, ClassVar
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from docutils.statemachine import StringList
+from sphinx.application import Sphinx
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+if importlib.util.find_spec("tsl") is None:  # `jupyter-book build .` without the package installed
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tsl import claims, paths
+from tsl.claims import Claim, Verdict
+
+log = logging.getLogger(__name__)
+
+GROUPS = {"C": "The paper", "S": "The article about it", "X": "Our extensions"}
+MATHJAX = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2", "input/tex/extensions")
+
+
+def notebooks(srcdir: Path) -> dict[str, dict[str, Any]]:
+    """Notebooks of the source tree by chapter name."""
+    found = sorted((srcdir / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in found}
+
+
+class _Generated(SphinxDirective):
+    """A directive whose content is written as MyST and raw HTML."""
+
+    has_content = False
+
+    def myst(self, text: str, *classes: str) -> nodes.container:
+        """Parse MyST text into a container with CSS classes."""
+        container = nodes.container(classes=list(classes))
+        self.state.nested_parse(StringList(text.splitlines(), source=self.env.docname), self.content_offset, container)
+        return container
+
+    def html(self, text: str) -> nodes.raw:
+        """Wrap HTML."""
+        return nodes.raw("", text, format="html")
+
+    def depend_on(self, *files: Path) -> None:
+        """Read this page again when one of these files changes."""
+        for file in files:
+            self.env.note_dependency(str(file))
+
+
+class Ledger(_Generated):
+    """``{claim-ledger}``: every claim with what was measured, what was predicted, the verdict and a link.
+
+    A verdict that differs from the expected one, or a claim without a measurement whose chapter is in the book, is a
+    warning that names the claim, and so ends a strict build.
+    """
+
+    def run(self) -> list[nodes.Node]:
+        srcdir = Path(self.env.srcdir)
+        ledger = claims.load(srcdir / "book" / "claims.yml")
+        executed = notebooks(srcdir)
+        measured = claims.collect(executed.values())
+        self.depend_on(srcdir / "book" / "claims.yml", *(srcdir / "notebooks").glob("*.ipynb"))
+        for claim in ledger.values():
+            self.check(claim, measured.get(claim.id), claim.chapter in executed)
+        for name in measured.keys() - ledger.keys():
+            log.warning("claim %s is measured but is not in book/claims.yml", name, location=self.get_location())
+        verdicts = {name: _verdict(measured.get(name)) for name in ledger}
+        found: list[nodes.Node] = [self.html(_score(ledger, verdicts))]
+        for letter, title in GROUPS.items():
+            rows = [claim for claim in ledger.values() if claim.id.startswith(letter)]
+            if rows:
+                section = nodes.section(ids=[nodes.make_id(title)])
+                section += nodes.title(text=title)
+                section += [self.card(claim, measured.get(claim.id), claim.chapter in executed) for claim in rows]
+                found.append(section)
+        return found
+
+    def check(self, claim: Claim, measurement: dict[str, Any] | None, reproduced: bool) -> None:
+        """Warn if the ledger and the experiments disagree about a claim."""
+        if measurement is None:
+            if reproduced:
+                log.warning(
+                    "claim %s has no measurement, though its chapter %s was run",
+                    claim.id,
+                    claim.chapter,
+                    location=self.get_location(),
+                )
+        elif measurement["verdict"] != claim.expected or not measurement.get("as_expected", True):
+            log.warning(
+                "claim %s: measured verdict %r, expected %r (see the checks in chapter %s)",
+                claim.id,
+                measurement["verdict"],
+                str(claim.expected),
+                claim.chapter,
+                location=self.get_location(),
+            )
+
+    def card(self, claim: Claim, measurement: dict[str, Any] | None, reproduced: bool) -> nodes.Node:
+        """One claim."""
+        verdict = _verdict(measurement)
+        card = nodes.container(classes=["tsl-card", f"tsl-claim-{verdict.name.lower()}"], ids=[f"ledger-{claim.id.lower()}"])
+        card += self.html(
+            f'<p class="tsl-claim-head"><strong>{claim.id}</strong> {html.escape(claim.title)} '
+            f'<span class="{verdict.css}">{verdict}</span></p>'
+        )
+        card += self.myst(claim.statement, "tsl-statement")
+        if measurement is not None:
+            card += self.html(_checks(measurement))
+        link = f"{{ref}}`where it is measured <{claim.label}>`" if reproduced and measurement else "chapter to come"
+        card += self.myst(f"{claim.source} · {link}", "tsl-source")
+        return card
+
+
+def _verdict(measurement: dict[str, Any] | None) -> Verdict:
+    return Verdict.PENDING if measurement is None else Verdict(measurement["verdict"])
+
+
+def _score(ledger: dict[str, Claim], verdicts: dict[str, Verdict]) -> str:
+    """Overview: how many claims have which verdict, and one coloured chip for each claim, linked to its card."""
+    counts = {verdict: sum(found == verdict for found in verdicts.values()) for verdict in Verdict}
+    total = "".join(
+        f'<li><span class="{verdict.css}">{verdict}</span> {count}</li>' for verdict, count in counts.items() if count
+    )
+    lines = []
+    for letter, title in GROUPS.items():
+        chips = "".join(_chip(claim, verdicts[name]) for name, claim in ledger.items() if name.startswith(letter))
+        lines.append(f'<div class="tsl-chips"><span class="tsl-chips-title">{title}</span>{chips}</div>')
+    return f'<div class="tsl-score"><ul class="tsl-counts">{total}</ul>{"".join(lines)}</div>'
+
+
+def _chip(claim: Claim, verdict: Verdict) -> str:
+    text = html.escape(f"{claim.title}: {verdict}", quote=True)
+    return f'<a class="tsl-chip {verdict.css}" href="#ledger-{claim.id.lower()}" title="{text}">{claim.id}</a>'
+
+
+def _checks(measurement: dict[str, Any]) -> str:
+    """Table of a claim's checks, in the words of its verdict box."""
+    rows = "".join(claims._row(check) for check in measurement["checks"])
+    return (
+        '<div class="tsl-claim-scroll"><table class="tsl-claim-table"><thead><tr><th>Check</th><th>Measured</th>'
+        f"<th>Predicted</th><th><span class='tsl-hidden'>Passed</span></th></tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+class ClaimMap(_Generated):
+    """``{claim-map}``: which verdicts rest on which function, coloured by verdict and linked to the ledger's cards."""
+
+    def run(self) -> list[nodes.Node]:
+        srcdir = Path(self.env.srcdir)
+        ledger = claims.load(srcdir / "book" / "claims.yml")
+        measured = claims.collect(notebooks(srcdir).values())
+        functions = sorted({function for claim in ledger.values() for function in claim.rests_on})
+        lines = []
+        for function in functions:
+            chips = "".join(
+                _chip(claim, _verdict(measured.get(claim.id))) for claim in ledger.values() if function in claim.rests_on
+            )
+            name = html.escape(function)
+            lines.append(f'<div class="tsl-chips"><code class="tsl-chips-title">{name}</code>{chips}</div>')
+        return [self.html(f'<div class="tsl-score">{"".join(lines)}</div>')]
+
+
+class RunTable(_Generated):
+    """``{run-table}``: how each chapter of this book was run."""
+
+    def run(self) -> list[nodes.Node]:
+        srcdir = Path(self.env.srcdir)
+        self.depend_on(*(srcdir / "notebooks").glob("*.ipynb"))
+        rows = []
+        for chapter, notebook in notebooks(srcdir).items():
+            origin = notebook["metadata"].get("tsl", {})
+            seconds = f"{origin['seconds']:.0f} s" if "seconds" in origin else "—"
+            cells = [chapter, origin.get("profile", "—"), seconds, origin.get("code_version", "—")]
+            rows.append("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells) + "</tr>")
+        head = "<tr><th>Chapter</th><th>Profile</th><th>Took</th><th>Code version</th></tr>"
+        return [
+            self.html(
+                f'<div class="tsl-claim-scroll"><table class="tsl-claim-table"><thead>{head}</thead>'
+                f"<tbody>{''.join(rows)}</tbody></table></div>"
+            )
+        ]
+
+
+class Api(_Generated):
+    """``{tsl-api}``: the public functions and classes of the named modules, with their documentation.
+
+    Read from the source text, so that a page can be made without importing anything and a docstring is shown as it is.
+    """
+
+    optional_arguments = 1
+    final_argument_whitespace = True
+    option_spec: ClassVar[dict[str, Any]] = {"except": directives.unchanged}
+
+    def run(self) -> list[nodes.Node]:
+        hidden = set(self.options.get("except", "").split())
+        wanted = (self.arguments[0].split() if self.arguments else None) or [
+            path.stem for path in sorted(paths.PACKAGE.glob("[a-z]*.py")) if path.stem not in hidden
+        ]
+        found: list[nodes.Node] = []
+        for name in wanted:
+            path = paths.PACKAGE / f"{name}.py"
+            self.depend_on(path)
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            section = nodes.section(ids=[f"tsl-{name}"])
+            section += nodes.title("", "", nodes.literal(text=f"tsl.{name}"))
+            section += nodes.paragraph(text=(ast.get_docstring(tree) or "").split("\n\n")[0].replace("``", ""))
+            section += self.html("".join(_definition(node) for node in tree.body if _public(node)))
+            found.append(section)
+        return found
+
+
+def _public(node: ast.stmt) -> bool:
+    return isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+
+
+def _definition(node: Any, prefix: str = "") -> str:
+    """One function or class as a foldable entry: its signature and first line, then all of its documentation."""
+    documentation = ast.get_docstring(node) or ""
+    if isinstance(node, ast.ClassDef):
+        signature = f"class {prefix}{node.name}"
+        inner = "".join(_definition(child, f"{node.name}.") for child in node.body if _public(child))
+    else:
+        returns = f" → {ast.unparse(node.returns)}" if node.returns else ""
+        signature, inner = f"{prefix}{node.name}({ast.unparse(node.args)}){returns}", ""
+    first = html.escape(documentation.split("\n")[0])
+    return (
+        f'<details class="tsl-api"><summary><code>{html.escape(signature)}</code><span>{first}</span></summary>'
+        f"<pre>{html.escape(documentation)}</pre>{inner}</details>"
+    )
+
+
+def drop_thebe(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Take the scripts for live code out of a page: they load from another host, and the book has no use for them."""
+
+    def wanted(script: Any) -> bool:
+        inline = getattr(script, "attributes", {}).get("body") or ""
+        return "thebe" not in f"{getattr(script, 'filename', script)} {inline}".lower()
+
+    context["script_files"] = [script for script in context.get("script_files", []) if wanted(script)]
+
+
+def vendor(app: Sphinx, problem: Exception | None) -> None:
+    """Copy MathJax and plotly, which come with Python packages, into the site: no page asks another host for anything."""
+    if problem is not None or app.builder.format != "html":
+        return
+    target = Path(app.outdir) / "_static" / "vendor"
+    package = importlib.metadata.distribution("sphinx-mathjax-offline")
+    mathjax = Path(str(package.locate_file("sphinx-mathjax-offline/static/mathjax")))
+    for name in MATHJAX:
+        source, place = mathjax / name, target / "mathjax" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, place, dirs_exist_ok=True)
+        else:
+            shutil.copy2(source, place)
+    plotly = importlib.util.find_spec("plotly")
+    assert plotly is not None
+    assert plotly.origin is not None
+    shutil.copy2(Path(plotly.origin).parent / "package_data" / "plotly.min.js", target / "plotly.min.js")
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register everything."""
+    app.add_directive("claim-ledger", Ledger)
+    app.add_directive("claim-map", ClaimMap)
+    app.add_directive("run-table", RunTable)
+    app.add_directive("tsl-api", Api)
+    app.add_css_file("tsl.css")
+    app.connect("config-inited", lambda app, config: setattr(config, "mathjax_path", f"vendor/mathjax/{MATHJAX[0]}"))
+    app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("build-finished", vendor)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

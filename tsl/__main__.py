@@ -1,0 +1,7 @@
+"""``python -m tsl``: see `tsl.cli`."""
+
+import sys
+
+from tsl.cli import main
+
+sys.exit(main())

@@ -1,0 +1,197 @@
+"""Render the book: stage a source tree with the executed notebooks, build it strictly, put the site in its place.
+
+Only what a reader sees goes into the staged tree. Its digest is kept with the site, so that nothing is rendered again
+unless something changed. A site is built beside the old one and swapped in whole.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tsl import notebooks, paths, provenance
+from tsl.notebooks import Outcome, Settings
+
+INDEX = paths.SITE / "index.html"
+_STAMP = paths.SITE / ".tsl-built"
+_LOG = paths.BUILD / "render.log"
+_RENDER = paths.BUILD / "render"
+
+
+class RenderError(RuntimeError):
+    """The book could not be rendered without a warning; the text lists the warnings."""
+
+
+def render(settings: Settings, outcomes: list[Outcome]) -> bool:
+    """Render the site from the executed notebooks, with warnings as errors.
+
+    Parameters
+    ----------
+    settings
+        Parameters with which the chapters were executed.
+    outcomes
+        How they fared. A chapter that failed becomes a page that says what failed, and the site is then rendered
+        without strictness, since other pages may point into the missing one.
+
+    Returns
+    -------
+    bool
+        False if the site was up to date already.
+
+    Raises
+    ------
+    RenderError
+        If there was a warning. The site is in place all the same, for looking at, but not taken as finished.
+    """
+    failed = {outcome.chapter: outcome.error for outcome in outcomes if outcome.error}
+    digest = _digest(stage(settings, failed))
+    if not failed and _STAMP.exists() and _STAMP.read_text() == digest:
+        return False
+    shutil.rmtree(_RENDER, ignore_errors=True)
+    problems = build(paths.SOURCE, _RENDER, _LOG)
+    built = _RENDER / "_build" / "html"
+    if (built / "index.html").exists():
+        if not problems and not failed:
+            notebooks.write(built / _STAMP.name, digest)
+        _swap(built, paths.SITE)
+        shutil.rmtree(_RENDER, ignore_errors=True)
+    if problems and not failed:
+        raise RenderError("\n".join([*problems, f"(all of it: {_LOG})"]))
+    return True
+
+
+def stage(settings: Settings, failed: dict[str, str | None]) -> Path:
+    """Lay out the source tree that is rendered: configuration, prose pages and executed notebooks."""
+    shutil.rmtree(paths.SOURCE, ignore_errors=True)
+    (paths.SOURCE / "notebooks").mkdir(parents=True)
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy2(paths.ROOT / name, paths.SOURCE / name)
+    shutil.copytree(paths.BOOK, paths.SOURCE / "book", ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    parameters = {"profile": settings.profile, "device": settings.device, "seed": settings.seed}
+    for source in provenance.chapters():
+        target = paths.SOURCE / "notebooks" / f"{source.stem}.ipynb"
+        if source.stem in failed:
+            target.with_suffix(".md").write_text(_failure_page(source, failed[source.stem] or ""), encoding="utf-8")
+        else:
+            notebook = notebooks.finished(source, settings)
+            target.write_text(notebooks.dumps(_shown_with(notebook, parameters)), encoding="utf-8")
+    return paths.SOURCE
+
+
+def _shown_with(notebook: Any, parameters: dict[str, Any]) -> Any:
+    """The notebook with the run's parameters in its ``parameters`` cell instead of the defaults."""
+    for cell in notebook.cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            for name, value in parameters.items():
+                text = f'"{value}"' if isinstance(value, str) else str(value)
+                cell.source = re.sub(rf"^({name} *= *)[^#\n]*?( *#.*)?$", rf"\g<1>{text}\g<2>", cell.source, flags=re.M)
+    return notebook
+
+
+def _failure_page(source: Path, error: str) -> str:
+    heading = next((line for line in source.read_text(encoding="utf-8").splitlines() if line.startswith("# ")), "")
+    return f"{heading or '# ' + source.stem}\n\n:::{{error}}\nThis chapter did not run.\n:::\n\n````text\n{error}\n````\n"
+
+
+def build(source: Path, output: Path, log: Path) -> list[str]:
+    """Run jupyter-book strictly (nitpicky, every warning an error, to the end); returns the warnings.
+
+    Parameters
+    ----------
+    source
+        Folder with ``_config.yml``; the site goes to ``output/_build/html``, all that was printed to ``log``.
+    """
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    options = ["build", str(source), "--path-output", str(output), "--all", "-n", "-W", "--keep-going", "-q"]
+    environment = os.environ | {"TSL_ROOT": str(paths.ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    search = [str(paths.PACKAGE.parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    environment["PYTHONPATH"] = os.pathsep.join(part for part in search if part)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run([*command, *options], capture_output=True, text=True, env=environment, check=False)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+    log.write_text(text, encoding="utf-8")
+    problems = [line for line in text.splitlines() if re.search(r"\b(WARNING|ERROR|CRITICAL)\b:?", line)]
+    if done.returncode and not problems:
+        problems = text.strip().splitlines()[-15:] or [f"jupyter-book ended with status {done.returncode}"]
+    return list(dict.fromkeys(problems)) if done.returncode else []
+
+
+def _digest(tree: Path) -> str:
+    """Digest of a folder's files and of all that turns them into pages."""
+    digest = hashlib.sha256()
+    for path in [*sorted(tree.rglob("*")), paths.REQUIREMENTS, *sorted(paths.PACKAGE.glob("*.py"))]:
+        if path.is_file():
+            digest.update(f"{path.relative_to(paths.ROOT) if path.is_relative_to(tree) else path.name}\0".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _swap(new: Path, place: Path) -> None:
+    """Put a folder in the place of another, which is gone afterwards."""
+    old = place.with_name(f"{place.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if place.exists():
+        place.rename(old)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    new.rename(place)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def make(settings: Settings, force: bool = False) -> int:
+    """Execute what changed, render, and say how it went; returns the exit status.
+
+    Parameters
+    ----------
+    settings
+        Parameters of the run.
+    force
+        Execute every chapter, changed or not.
+    """
+    began = time.monotonic()
+    sources = provenance.chapters()
+    print(f"Chapters ({settings.profile} profile, {settings.device}, seed {settings.seed}):", flush=True)
+    outcomes = notebooks.execute(sources, settings, force=force)
+    for outcome in outcomes:
+        if not outcome.ran:
+            print(f"  {outcome.chapter}: unchanged (took {outcome.seconds:.1f} s when it ran)")
+    for outcome in outcomes:
+        if outcome.error:
+            print(f"\nChapter {outcome.chapter} failed in {outcome.error}\n", file=sys.stderr)
+    print("Rendering ...", flush=True)
+    start = time.monotonic()
+    try:
+        fresh = render(settings, outcomes)
+    except RenderError as problem:
+        print(f"The book has warnings, which count as errors:\n{problem}", file=sys.stderr)
+        return 1
+    print(f"  rendered in {time.monotonic() - start:.1f} s" if fresh else "  nothing changed since it was rendered")
+    failures = [outcome.chapter for outcome in outcomes if outcome.error]
+    print(f"The book ({time.monotonic() - began:.1f} s): {INDEX}")
+    if failures:
+        print(f"without the chapters that failed: {', '.join(failures)}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def table_of_contents() -> list[str]:
+    """Files that the table of contents names, without suffix, in reading order."""
+    toc = yaml.safe_load((paths.ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    found: list[str] = []
+
+    def walk(node: Any) -> None:
+        if isinstance(node, dict):
+            found.extend(node[name] for name in ("root", "file") if name in node)
+            for name in ("parts", "chapters", "sections"):
+                walk(node.get(name))
+        elif isinstance(node, list):
+            for child in node:
+                walk(child)
+
+    walk(toc)
+    return found

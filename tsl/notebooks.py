@@ -1,0 +1,524 @@
+"""Run chapters: MyST source → notebook → papermill → clean, deterministic ``.ipynb``.
+
+The source ``notebooks/NN_name.md`` is the only thing that people edit. A chapter is executed when its *key* changes:
+its code, the ``tsl`` modules it imports, its rows of the claim ledger, its stored records, the parameters or the pinned
+packages. Prose, captions and comments are merged from the source afterwards (`merge`), so rewording never asks for a
+new run. Every file is written beside its place and moved there, so that an interrupted run leaves nothing half done.
+"""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+
+from tsl import paths, provenance
+
+# Part of every key: raise it when the meaning of an executed notebook changes.
+FORMAT = "1"
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The parameters with which chapters run; `checked` makes them from a person's input."""
+
+    profile: str = "laptop"
+    device: str = "cpu"
+    seed: int = 0
+
+    @classmethod
+    def checked(cls, profile: str, device: str, seed: int) -> "Settings":
+        """Settings whose profile exists, whose device this machine has, and whose seed is not negative.
+
+        Raises
+        ------
+        ValueError
+            Naming the argument, its value and what is allowed.
+        """
+        from tsl import runs  # imports torch, which a worker that only drives a kernel can do without
+
+        if profile not in runs.PROFILES:
+            raise ValueError(f"profile must be one of {', '.join(runs.PROFILES)}, got {profile!r}")
+        if seed < 0:
+            raise ValueError(f"seed must be an integer >= 0, got {seed!r}")
+        return cls(profile, str(runs.check_device(device)), seed)
+
+    @property
+    def folder(self) -> Path:
+        """Where executed notebooks of this profile lie."""
+        return paths.EXECUTED / self.profile
+
+    @property
+    def workers(self) -> int:
+        """Chapters to run at the same time: one on a GPU, whose memory they would fight for, else two."""
+        return 2 if self.device == "cpu" else 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one chapter fared: the seconds its run took (now or then), whether it ran now, what went wrong."""
+
+    chapter: str
+    seconds: float
+    ran: bool
+    error: str | None = None
+
+
+# --- keys -----------------------------------------------------------------------------------------------------------
+
+
+def key(source: Path, settings: Settings) -> str:
+    """Content hash of all that the outputs of a chapter depend on."""
+    pins = [line for line in paths.REQUIREMENTS.read_text().splitlines() if line and not line.startswith("#")]
+    return provenance.digest(
+        FORMAT,
+        provenance.code_version(source),
+        claims_version(source.stem),
+        records_version(source.stem),
+        json.dumps(asdict(settings), sort_keys=True),
+        *pins,
+        length=16,
+    )
+
+
+def claims_version(chapter: str) -> str:
+    """Hash of what a chapter's verdict boxes take from the ledger: ids, titles and expected verdicts of its claims."""
+    rows = yaml.safe_load(paths.CLAIMS.read_text(encoding="utf-8")) or []
+    own = [[row["id"], row["title"], row["expected"]] for row in rows if row.get("chapter") == chapter]
+    return provenance.digest(json.dumps(own))
+
+
+def records_version(chapter: str) -> str:
+    """Hash of the stored records of a chapter: files and folders of ``results/`` whose name begins with its number."""
+    number = chapter.split("_")[0]
+    own = sorted(path for path in paths.RESULTS.glob(f"{number}_*/**/*") if path.is_file())
+    own += sorted(path for path in paths.RESULTS.glob(f"{number}_*") if path.is_file())
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in own]
+    return provenance.digest(*(f"{path.name} {text}" for path, text in zip(own, digests, strict=True)))
+
+
+def up_to_date(source: Path, settings: Settings) -> bool:
+    """Whether the executed notebook of this chapter exists and has the key that the chapter has now."""
+    executed = read_executed(source, settings)
+    return executed is not None and executed.metadata.tsl.get("key") == key(source, settings)
+
+
+def read_executed(source: Path, settings: Settings) -> Any | None:
+    """Executed notebook of a chapter, or None if there is none that can be read."""
+    path = settings.folder / f"{source.stem}.ipynb"
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except (OSError, ValueError):
+        return None
+    return notebook if "tsl" in notebook.metadata else None
+
+
+# --- cleaning and merging -------------------------------------------------------------------------------------------
+
+
+def clean(executed: Any) -> Any:
+    """Take out of an executed notebook all that differs from run to run.
+
+    Gone are papermill's injected cell and metadata, timings and random cell ids; execution counts are those of a run
+    without the injected cell; neighbouring pieces of one stream, cut where the clock happened to fall, become one.
+    """
+    notebook = nbformat.v4.new_notebook(metadata=_minimal_metadata())
+    for cell in executed.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            continue
+        metadata = {name: value for name, value in cell.metadata.items() if name not in ("papermill", "execution")}
+        if not metadata.get("tags", True):
+            del metadata["tags"]
+        if cell.cell_type == "code":
+            fresh = nbformat.v4.new_code_cell(cell.source, metadata=metadata, outputs=_joined(cell.outputs))
+        else:
+            fresh = nbformat.v4.new_markdown_cell(cell.source, metadata=metadata)
+        notebook.cells.append(fresh)
+    return _numbered(notebook)
+
+
+def merge(source: Any, executed: Any) -> Any:
+    """Prose, cell metadata and code as the source has them now, with the outputs of an executed notebook.
+
+    Parameters
+    ----------
+    source, executed
+        Notebook nodes whose code cells are the same up to comments and layout.
+
+    Raises
+    ------
+    ValueError
+        If the code cells differ: the outputs would stand under code that did not produce them.
+    """
+    ran = [cell for cell in executed.cells if cell.cell_type == "code"]
+    code = [cell for cell in source.cells if cell.cell_type == "code"]
+    if [provenance.cell_code(cell) for cell in code] != [provenance.cell_code(cell) for cell in ran]:
+        raise ValueError("executed notebook does not belong to this source: their code cells differ")
+    notebook = nbformat.v4.new_notebook(metadata=_minimal_metadata())
+    outputs = (cell.outputs for cell in ran)
+    for cell in source.cells:
+        metadata = dict(cell.metadata)
+        if cell.cell_type == "code":
+            fresh = nbformat.v4.new_code_cell(cell.source, metadata=metadata, outputs=next(outputs))
+        else:
+            fresh = nbformat.v4.new_markdown_cell(cell.source, metadata=metadata)
+        notebook.cells.append(fresh)
+    return _numbered(notebook)
+
+
+def _minimal_metadata() -> dict[str, Any]:
+    return {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python", "pygments_lexer": "ipython3"},
+    }
+
+
+def _numbered(notebook: Any) -> Any:
+    count = 0
+    for number, cell in enumerate(notebook.cells, start=1):
+        cell.id = f"cell-{number:03d}"
+        if cell.cell_type == "code" and cell.source.strip():
+            count += 1
+            cell.execution_count = count
+            for output in cell.outputs:
+                if output.output_type == "execute_result":
+                    output.execution_count = count
+    return notebook
+
+
+def _joined(outputs: list[Any]) -> list[Any]:
+    joined: list[Any] = []
+    for output in outputs:
+        last = joined[-1] if joined else None
+        if output.output_type == "stream" and last is not None and last.get("name") == output.name:
+            last.text += output.text
+        else:
+            joined.append(nbformat.from_dict(output))
+    return joined
+
+
+def dumps(notebook: Any) -> str:
+    """Notebook as text, always in the same form."""
+    nbformat.validate(notebook)
+    return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file so that it is seen either as it was or whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(name).chmod(0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+# --- publishing -----------------------------------------------------------------------------------------------------
+
+
+def finished(source: Path, settings: Settings) -> Any:
+    """Notebook of an executed chapter as it is published: current prose, outputs, and what they were made from."""
+    executed = read_executed(source, settings)
+    if executed is None:
+        raise FileNotFoundError(f"{source.stem} has not been executed in profile {settings.profile}")
+    notebook = merge(provenance.read_source(source), executed)
+    notebook.metadata["tsl"] = {name: value for name, value in executed.metadata.tsl.items() if name in _PUBLISHED}
+    return notebook
+
+
+_PUBLISHED = ("code_version", "claims_version", "profile", "device", "seed")
+
+
+def publish(settings: Settings) -> list[Path]:
+    """Copy executed chapters over ``notebooks/*.ipynb``; returns those that changed."""
+    changed = []
+    for source in provenance.chapters():
+        target = source.with_suffix(".ipynb")
+        text = dumps(finished(source, settings))
+        if not target.exists() or target.read_text(encoding="utf-8") != text:
+            write(target, text)
+            changed.append(target)
+    return changed
+
+
+def staleness(source: Path) -> str | None:
+    """Why a chapter's committed notebook no longer matches its source, or None if it does."""
+    target = source.with_suffix(".ipynb")
+    if not target.exists():
+        return f"{target.name} does not exist"
+    committed = nbformat.read(target, as_version=4)
+    origin = committed.metadata.get("tsl", {})
+    if origin.get("code_version") != provenance.code_version(source):
+        return f"{target.name} was made from other code (of the chapter or of a tsl module it imports)"
+    if origin.get("claims_version") != claims_version(source.stem):
+        return f"{target.name} was made from other rows of book/claims.yml"
+    expected = merge(provenance.read_source(source), committed)
+    expected.metadata["tsl"] = origin
+    if dumps(expected) != target.read_text(encoding="utf-8"):
+        return f"{target.name} differs from its source in prose, captions or comments"
+    return None
+
+
+# --- running --------------------------------------------------------------------------------------------------------
+
+
+def execute(
+    sources: list[Path], settings: Settings, force: bool = False, say: Callable[[str], None] = print
+) -> list[Outcome]:
+    """Execute the chapters whose key changed, a few at a time, and report on each.
+
+    Parameters
+    ----------
+    sources
+        Chapters' sources; those up to date are left alone unless ``force``.
+    settings
+        Parameters of the run; ``settings.workers`` chapters run at the same time.
+    say
+        Receives one line of text for every chapter that ends.
+
+    Returns
+    -------
+    list of Outcome
+        One per chapter, in the order of ``sources``. A chapter that fails keeps its previous executed notebook, if any.
+    """
+    todo = [source for source in sources if force or not up_to_date(source, settings)]
+    board = _Board(len(todo), say)
+    processes: list[subprocess.Popen[str]] = []
+    try:
+        with ThreadPoolExecutor(max_workers=settings.workers) as pool:
+            runs = {source: pool.submit(_run, source, settings, board, processes) for source in todo}
+            try:
+                done = {source: run.result() for source, run in runs.items()}
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in processes:
+                    process.kill()
+                raise
+    finally:
+        board.close()
+    return [done[source] if source in done else _unchanged(source, settings) for source in sources]
+
+
+def _unchanged(source: Path, settings: Settings) -> Outcome:
+    executed = read_executed(source, settings)
+    seconds = executed.metadata.tsl.get("seconds", 0.0) if executed is not None else 0.0
+    return Outcome(source.stem, seconds, ran=False)
+
+
+class _Board:
+    """Progress: a line for each chapter that ends and, on a terminal, a live line of those under way."""
+
+    def __init__(self, total: int, say: Callable[[str], None]) -> None:
+        self.total, self.say, self.ended = total, say, 0
+        self.live: dict[str, str] = {}
+        self.terminal = sys.stdout.isatty()
+        self.lock = threading.Lock()
+
+    def update(self, chapter: str, cell: int, cells: int) -> None:
+        with self.lock:
+            if chapter not in self.live and not self.terminal:
+                self.say(f"  {chapter}: running {cells} cells")
+            self.live[chapter] = f"{chapter} {cell}/{cells}"
+            self._draw()
+
+    def end(self, chapter: str, text: str) -> None:
+        with self.lock:
+            self.live.pop(chapter, None)
+            self.ended += 1
+            self._erase()
+            self.say(f"  {text}")
+            self._draw()
+
+    def close(self) -> None:
+        with self.lock:
+            self._erase()
+
+    def _draw(self) -> None:
+        if self.terminal and self.live:
+            width = os.get_terminal_size().columns
+            line = f"  [{self.ended}/{self.total}] running: " + " · ".join(self.live.values())
+            sys.stdout.write("\r\x1b[K" + line[: width - 1])
+            sys.stdout.flush()
+
+    def _erase(self) -> None:
+        if self.terminal:
+            sys.stdout.write("\r\x1b[K")
+            sys.stdout.flush()
+
+
+def _run(source: Path, settings: Settings, board: _Board, processes: list[subprocess.Popen[str]]) -> Outcome:
+    """Execute one chapter in a process of its own, so that a crash there is a report here."""
+    began = time.monotonic()
+    job = {"source": str(source), "settings": asdict(settings), "key": key(source, settings)}
+    error = "the process that ran it died (out of memory?)"
+    with subprocess.Popen(
+        [sys.executable, "-c", "from tsl.notebooks import worker; worker()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=_environment(settings),
+        cwd=paths.ROOT,
+    ) as process:
+        processes.append(process)
+        assert process.stdin and process.stdout and process.stderr  # noqa: S101 (pipes, by the call above)
+        process.stdin.write(json.dumps(job) + "\n")
+        process.stdin.flush()  # stays open: its end tells the worker that this process is gone
+        noise: list[str] = []
+        drain = threading.Thread(target=lambda stream: noise.extend(stream), args=(process.stderr,), daemon=True)
+        drain.start()
+        for line in process.stdout:
+            message = json.loads(line)
+            if "cell" in message:
+                board.update(source.stem, message["cell"], message["cells"])
+            error = message.get("error", error)
+        process.wait()
+        drain.join(timeout=1)
+        if process.returncode == 1 and error.startswith("the process") and noise:
+            error = "".join(noise[-12:]).strip()
+    seconds = time.monotonic() - began
+    if process.returncode == 0:
+        board.end(source.stem, f"{source.stem}: ran in {seconds:.1f} s")
+        return Outcome(source.stem, seconds, ran=True)
+    board.end(source.stem, f"{source.stem}: FAILED after {seconds:.1f} s")
+    return Outcome(source.stem, seconds, ran=True, error=error)
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """Environment of a run: this package, this Python's kernel, no personal start-up files, no progress bars."""
+    environment = {name: value for name, value in os.environ.items() if name != "TSL_PROFILE"}
+    search = [str(paths.PACKAGE.parent), *environment.get("PYTHONPATH", "").split(os.pathsep)]
+    environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(part for part in search if part))
+    environment |= {
+        "TQDM_DISABLE": "1",
+        "PYTHONHASHSEED": "0",
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        "IPYTHONDIR": str(paths.BUILD / "ipython"),
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        "MPLCONFIGDIR": str(paths.BUILD / "matplotlib"),
+    }
+    threads = max(1, (os.cpu_count() or 1) // settings.workers)
+    environment.setdefault("OMP_NUM_THREADS", str(threads))
+    return environment
+
+
+def worker() -> None:
+    """Execute the chapter described by a line of JSON on standard input; tell how it goes by lines of JSON.
+
+    Exits with 0 when the executed notebook is in its place, else with 1. Ends when its parent does.
+    """
+    job = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    source, settings = Path(job["source"]), Settings(**job["settings"])
+    began = time.monotonic()
+    with _quiet_stdout() as tell:
+        try:
+            executed = _papermill(source, settings, lambda cell, cells: tell({"cell": cell, "cells": cells}))
+        except Exception as problem:
+            tell({"error": describe(problem, provenance.read_source(source))})
+            sys.exit(1)
+    notebook = clean(executed)
+    notebook.metadata["tsl"] = {
+        **asdict(settings),
+        "key": job["key"],
+        "code_version": provenance.code_version(source),
+        "claims_version": claims_version(source.stem),
+        "seconds": round(time.monotonic() - began, 2),
+    }
+    write(settings.folder / f"{source.stem}.ipynb", dumps(notebook))
+
+
+def _end_with_parent() -> None:
+    sys.stdin.read()
+    os._exit(1)
+
+
+@contextmanager
+def _quiet_stdout() -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Keep standard output for messages to the parent, whatever libraries print."""
+    channel, sys.stdout = sys.stdout, sys.stderr
+
+    def tell(message: dict[str, Any]) -> None:
+        channel.write(json.dumps(message) + "\n")
+        channel.flush()
+
+    try:
+        yield tell
+    finally:
+        sys.stdout = channel
+
+
+def _papermill(source: Path, settings: Settings, progress: Callable[[int, int], None]) -> Any:
+    import papermill
+    from papermill.engines import NBClientEngine, papermill_engines
+
+    class Reporting(NBClientEngine):
+        """Papermill's own engine, telling which cell has started."""
+
+        @classmethod
+        def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> Any:
+            start = nb_man.cell_start
+            cells = [cell for cell in nb_man.nb.cells if cell.cell_type == "code"]
+
+            def cell_start(cell: Any, *args: Any, **kwargs: Any) -> Any:
+                if cell.cell_type == "code":
+                    progress(1 + next((i for i, other in enumerate(cells) if other.id == cell.id), 0), len(cells))
+                return start(cell, *args, **kwargs)
+
+            nb_man.cell_start = cell_start
+            return super().execute_managed_notebook(nb_man, kernel_name, **options)
+
+    papermill_engines.register("tsl", Reporting)
+    notebook = provenance.read_source(source)
+    notebook.metadata["kernelspec"] = _minimal_metadata()["kernelspec"]
+    notebook.metadata["language_info"] = {"name": "python"}
+    with tempfile.TemporaryDirectory(prefix=f"tsl-{source.stem}-") as folder:
+        plain, done = Path(folder) / "in.ipynb", Path(folder) / "out.ipynb"
+        nbformat.write(notebook, plain)
+        papermill.execute_notebook(
+            str(plain),
+            str(done),
+            parameters=asdict(settings),
+            engine_name="tsl",
+            kernel_name="python3",
+            cwd=str(paths.NOTEBOOKS),
+            progress_bar=False,
+            log_output=False,
+        )
+        return nbformat.read(done, as_version=4)
+
+
+def describe(problem: Exception, source: Any) -> str:
+    """What failed, for a person: the number and text of the cell, then the end of the traceback."""
+    from papermill.exceptions import PapermillExecutionError
+
+    if not isinstance(problem, PapermillExecutionError):
+        return f"{type(problem).__name__}: {problem}"
+    code = [cell for cell in source.cells if cell.cell_type == "code"]
+    number = next((i for i, cell in enumerate(code, start=1) if cell.source == problem.source), None)
+    place = f"code cell {number} of {len(code)}" if number else "a code cell"
+    traceback = _ANSI.sub("", "\n".join(problem.traceback)).splitlines()
+    short = traceback if len(traceback) <= 24 else ["...", *traceback[-24:]]
+    return "\n".join([f"{place}:", *_indented(problem.source.splitlines()), "traceback:", *_indented(short)])
+
+
+def _indented(lines: list[str]) -> list[str]:
+    return [f"    {line}" for line in lines]
