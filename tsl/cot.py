@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from tsl import _validate
 from tsl.prompts import Moments, Prompts
 
 
+@runtime_checkable
 class Thinker(Protocol):
     """A model that can think: `think` returns the chain ŵ_0, ..., ŵ_steps of each prompt, of shape (B, steps + 1, d)."""
 
