@@ -1,8 +1,8 @@
 """A decoder of the GPT-2 family that thinks in weights.
 
-The model reads ``n`` examples ``(x_i, y_i)`` and then a chain of estimates ``ŵ_0 = 0, ŵ_1, …``: after each estimate it
-answers with the next one, which is appended to the sequence, exactly as linear self-attention does in
-:mod:`tsl.lsa`.  Every token is a column of the paper's embedding, ``(x, y, ŵ, 1)``, read in linearly:
+The model reads n examples (x_i, y_i) and then a chain of estimates ŵ_0 = 0, ŵ_1, …: it answers each
+estimate with the next one, which is appended to the sequence, exactly as linear self-attention does in
+``tsl.lsa``. Every token is a column of the same embedding, (x, y, ŵ, 1), read in linearly:
 
 ==============  ==================================================  =====================================
 encoding        tokens of the prompt                                positions
@@ -11,21 +11,25 @@ encoding        tokens of the prompt                                positions
 ``interleaved`` ``(x_i, 0, 0, 0)``, then ``((y_i, 0…), 0, 0, 0)``   learned, one vector for each position
 ==============  ==================================================  =====================================
 
-An estimate is ``(0, 0, ŵ, 1)`` in both.  ``interleaved`` is strictly causal, as described for the paper's GPT-2.  In
-``pairs`` (our choice) the examples see each other, so that their order cannot matter, and only the chain is causal.
+An estimate is ``(0, 0, ŵ, 1)`` in both. ``interleaved`` is strictly causal, as described for the paper's
+GPT-2. In ``pairs`` (our choice) the examples see each other, so that their order cannot matter, and the
+chain is causal.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tsl.prompts import Prompts
+from tsl import _validate, training
+from tsl.prompts import Prompts, sample_prompts
 
 Attention = Literal["softmax", "linear"]
 Encoding = Literal["pairs", "interleaved"]
@@ -49,7 +53,7 @@ class Cache:
         """Append ``(B, heads, T, width/heads)`` keys and values; return all of them."""
         end = self.length + keys.shape[2]
         if end > self.capacity:
-            raise ValueError(f"cache holds {self.capacity} positions, asked for {end}: make it larger")
+            raise ValueError(f"capacity must be at least {end} positions here, got {self.capacity}")
         if self.keys is None or self.values is None:
             self.keys = keys.new_empty(*keys.shape[:2], self.capacity, keys.shape[3])
             self.values = torch.empty_like(self.keys)
@@ -69,16 +73,16 @@ def _visible(new: int, total: int, prefix: int, device: torch.device) -> Tensor:
 class SelfAttention(nn.Module):
     """Multi-head self-attention, softmax or linear, with an optional cache.
 
-    Linear attention drops the softmax and averages ``(q·k) v / √(width/heads)`` over the positions seen: the paper's
-    LSA, whose sum is divided by the number of examples, with several heads and a causal mask (equation (1) there).
+    Linear attention drops the softmax and averages (q·k) v / √(width/heads) over the positions seen: the
+    paper's LSA, whose sum is divided by the number of examples, with several heads and a mask.
     """
 
     def __init__(self, width: int, heads: int, attention: Attention = "softmax") -> None:
         super().__init__()
         if heads < 1 or width % heads:
-            raise ValueError(f"heads = {heads} must be at least 1 and divide width = {width}")
+            raise ValueError(f"heads must be at least 1 and divide width={width}, got heads={heads}")
         if attention not in ("softmax", "linear"):
-            raise ValueError(f"attention = {attention!r} must be 'softmax' or 'linear'")
+            raise ValueError(f"attention must be 'softmax' or 'linear', got {attention!r}")
         self.heads, self.attention = heads, attention
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
@@ -92,7 +96,7 @@ class SelfAttention(nn.Module):
             k, v = cache.extend(k, v)
         total = k.shape[2]
         everything = T == 1 or prefix >= total  # nothing to hide
-        causal = prefix == 0 and T == total
+        causal = prefix == 0 and total == T
         if self.attention == "softmax":
             mask = None if everything or causal else _visible(T, total, prefix, h.device)
             mixed = F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal and not everything)
@@ -118,8 +122,8 @@ class Block(nn.Module):
 
     Notes
     -----
-    ``forward(h, cache=None, prefix=0)`` maps (B, T, width) to (B, T, width).  Position ``t`` sees positions
-    ``≤ t`` and, if ``prefix > 0``, the first ``prefix`` positions whole.  With a :class:`Cache`, ``h`` holds only new
+    ``forward(h, cache=None, prefix=0)`` maps (B, T, width) to (B, T, width). Position t sees positions ≤ t
+    and, if ``prefix`` > 0, the first ``prefix`` positions whole. With a `Cache`, ``h`` holds only new
     positions and the past comes from the cache.
     """
 
@@ -140,7 +144,7 @@ class Block(nn.Module):
 
 
 def init_gpt2(module: nn.Module, layers: int, generator: torch.Generator) -> None:
-    """Initialise like GPT-2: normal(0, 0.02), biases 0, what is added to the stream divided by √(2 layers)."""
+    """Initialise like GPT-2: N(0, 0.02²), biases 0, writers to the stream divided by √(2 layers)."""
     for name, parameter in module.named_parameters():
         if parameter.ndim < 2:  # biases and gains; layer norms start at the identity as they are
             if name.endswith("bias"):
@@ -178,14 +182,13 @@ class GPTConfig:
 
     def __post_init__(self) -> None:
         for name in ("d", "layers", "heads", "width", "positions"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)} must be at least 1")
+            _validate.positive_int(name, getattr(self, name))
         if self.encoding not in ("pairs", "interleaved"):
-            raise ValueError(f"encoding = {self.encoding!r} must be 'pairs' or 'interleaved'")
+            raise ValueError(f"encoding must be 'pairs' or 'interleaved', got {self.encoding!r}")
 
     @classmethod
     def paper(cls, d: int, **changes: object) -> GPTConfig:
-        """The paper's shape: 12 layers, 8 heads, width 256 (9.5 M parameters), interleaved tokens (C10, C11)."""
+        """The paper's shape: 12 layers, 8 heads, width 256 (9.5 M parameters), interleaved tokens."""
         paper = cls(d, layers=12, heads=8, width=256, encoding="interleaved")
         return replace(paper, **changes)  # type: ignore[arg-type]
 
@@ -212,9 +215,10 @@ class WeightGPT(nn.Module):
         )
         self.norm = nn.LayerNorm(config.width)
         self.read_out = nn.Linear(config.width, config.d)
-        init_gpt2(self, config.layers, generator or torch.Generator().manual_seed(0))
-        # The columns read in have entries of order one and few of them: GPT-2's 0.02 would drown them in layer norm's
-        # epsilon-free rescaling of the biases (our choice).
+        generator = generator or torch.Generator().manual_seed(0)
+        init_gpt2(self, config.layers, generator)
+        # A column has few entries, of order one: read in at 0.02 they would start far below every other
+        # scale.
         nn.init.normal_(self.read_in.weight, 0.0, config.d**-0.5, generator=generator)
 
     @property
@@ -227,7 +231,7 @@ class WeightGPT(nn.Module):
         x, y = prompts.x, prompts.y
         B, n, d = x.shape
         if d != self.config.d:
-            raise ValueError(f"prompts.x has dimension d = {d}, the model was built for d = {self.config.d}")
+            raise ValueError(f"prompts must have dimension d={self.config.d}, got d={d}")
         if self.config.encoding == "pairs":
             return torch.cat([x, y[..., None], x.new_zeros(B, n, d + 1)], -1)
         columns = x.new_zeros(B, n, 2, 2 * d + 2)
@@ -235,15 +239,15 @@ class WeightGPT(nn.Module):
         columns[:, :, 1, 0] = y
         return columns.view(B, 2 * n, 2 * d + 2)
 
-    def _stream(
-        self, columns: Tensor, start: int, prefix: int, caches: list[Cache] | None = None
-    ) -> Tensor:
+    def _stream(self, columns: Tensor, start: int, prefix: int, caches: list[Cache] | None = None) -> Tensor:
         """Run the blocks over columns that stand at positions ``start, start + 1, …`` of the sequence."""
         h = self.read_in(columns.to(self.read_in.weight.dtype))
         if self.config.encoding == "interleaved":
             end = start + columns.shape[1]
             if end > self.config.positions:
-                raise ValueError(f"sequence of {end} tokens: the model has positions = {self.config.positions}")
+                raise ValueError(
+                    f"prompt and chain need {end} positions, got positions={self.config.positions}"
+                )
             h = h + self.position.weight[start:end]
         for i, block in enumerate(self.blocks):
             h = block(h, caches[i] if caches else None, prefix)
@@ -290,8 +294,7 @@ class WeightGPT(nn.Module):
         Tensor, shape (B, steps + 1, d)
             ``ŵ_0 … ŵ_steps``, equal to re-running the whole sequence at every step.
         """
-        if steps < 0:
-            raise ValueError(f"steps = {steps} must be at least 0")
+        _validate.at_least("steps", steps, 0)
         examples = self.tokens(prompts)
         length = examples.shape[1]
         prefix = length if self.config.encoding == "pairs" else 0
@@ -302,3 +305,128 @@ class WeightGPT(nn.Module):
             h = self._stream(self._estimates(chain[-1]), length + j, prefix, caches)
             chain.append(self.read_out(self.norm(h)).to(chain[0].dtype))
         return torch.cat(chain, 1)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a model is trained on: prompts of n examples, and a chain of its own.
+
+    Parameters
+    ----------
+    n : int
+        Examples in a training prompt.
+    chain : int
+        Steps of the chain that the loss looks at; 1 trains for direct prediction only.
+    batch : int
+        Prompts a step.
+    noise : float
+        Standard deviation of the label noise.
+    curriculum : float
+        Fraction of the training during which dimension and prompt length grow, from half to whole (the
+        remaining coordinates of x and w* are zero meanwhile); 0 for none.
+    precision : {"fp32", "bf16"}
+        Of the forward passes.
+    compiled : bool
+        Compile the pass that the loss is taken from.
+    """
+
+    n: int
+    chain: int = 4
+    batch: int = 64
+    noise: float = 0.0
+    curriculum: float = 0.25
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compiled: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("n", "chain", "batch"):
+            _validate.positive_int(name, getattr(self, name))
+        _validate.non_negative("noise", self.noise)
+        if not 0 <= self.curriculum <= 1:
+            raise ValueError(f"curriculum must lie in [0, 1], got {self.curriculum!r}")
+
+    def stage(self, d: int, step: int, steps: int) -> tuple[int, int]:
+        """Dimension and prompt length of a step of the curriculum."""
+        grown = 1.0 if self.curriculum == 0 else min(1.0, step / (self.curriculum * steps))
+        return max(1, round(d * (1 + grown) / 2)), max(1, round(self.n * (1 + grown) / 2))
+
+
+def train_gpt(
+    model: nn.Module,
+    cov: Float[Tensor, "d d"],
+    recipe: Recipe,
+    schedule: training.Schedule,
+    generator: torch.Generator,
+    *,
+    checkpoint: Path | str | None = None,
+    every: int = 500,
+    identity: Mapping[str, Any] | None = None,
+    progress: bool = False,
+) -> training.History:
+    """Train a model to think, on chains of its own.
+
+    Each step draws fresh prompts, lets the model think (no gradient, cached), and lowers the squared error
+    of its answer to every estimate ŵ_0, …, ŵ_{chain−1} of that chain. Without the chain of its own a model
+    meets estimates at test time that it has never seen, and cannot think.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A `WeightGPT`, or any model with ``forward(prompts, chain)`` and ``think(prompts, steps)``. Trained
+        in place.
+    cov : Tensor, shape (d, d)
+        Covariance Λ of the training features.
+    recipe : Recipe
+        Prompts and chains.
+    schedule : training.Schedule
+        Steps and learning rate.
+    generator : torch.Generator
+        Source of the training data, on the model's device.
+    checkpoint, every, identity, progress
+        As in `tsl.training.fit`.
+
+    Returns
+    -------
+    training.History
+        Losses: the mean over the chain of ‖ŵ_j − w*‖², at every step of the training; and time.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not allowed, or the checkpoint is not of this run.
+    """
+    _validate.covariance("cov", cov)
+    weight = next(model.parameters())
+    cov = cov.to(weight)
+    forward = torch.compile(model) if recipe.compiled else model
+
+    def loss(trained: nn.Module, step: int, data: torch.Generator) -> tuple[Tensor, int]:
+        d, n = recipe.stage(cov.shape[0], step, schedule.steps)
+        prompts = sample_prompts(cov, n, recipe.batch, recipe.noise, data)
+        if d < cov.shape[0]:
+            prompts = _leading(prompts, d)
+        with training.precision(weight.device, recipe.precision):
+            # The last estimate is not read again: the chain is one shorter than the answers.
+            chain = trained.think(prompts, recipe.chain - 1)  # type: ignore[operator]
+            answers = (forward if trained is model else trained)(prompts, chain)
+        error = (answers.to(weight.dtype) - prompts.w[:, None]).square().sum(-1).mean()
+        return error, recipe.batch * (n + recipe.chain)
+
+    whole = {
+        "model": type(model).__name__,
+        "config": asdict(model.config) if isinstance(model, WeightGPT) else None,
+        "recipe": asdict(recipe),
+        "cov": [round(value, 9) for value in cov.double().reshape(-1).tolist()],
+    }
+    return training.fit(
+        model, loss, schedule, generator,
+        checkpoint=checkpoint, every=every, identity={**whole, **(identity or {})}, progress=progress,
+    )  # fmt: skip
+
+
+def _leading(prompts: Prompts, d: int) -> Prompts:
+    """Prompts whose features and weights live on the first d coordinates."""
+    x, w = prompts.x.clone(), prompts.w.clone()
+    y = prompts.y - torch.einsum("bnd,bd->bn", x[..., d:], w[:, d:])
+    x[..., d:], w[:, d:] = 0, 0
+    return Prompts(x, y, w)
