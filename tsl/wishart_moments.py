@@ -97,9 +97,9 @@ def isotropic_error(d: int, m: int, g: float, steps: int, noise: float = 0.0) ->
 
     Notes
     -----
-    An eigenvalue x of Σ̂ contributes (1 − x/g)^{2k} + (σ²/m)(1 − (1 − x/g)^k)²/x. Both are polynomials in x whose
-    terms alternate in sign and cancel badly in floating point, so the sum is rational and rounded once.
-    However large g is, the mean diverges as k → ∞ at every finite m: the eigenvalues of Σ̂ have no upper bound.
+    An eigenvalue x of Σ̂ contributes (1 − x/g)^{2k} + (σ²/m)(1 − (1 − x/g)^k)²/x. Both are polynomials in x
+    whose terms alternate in sign and cancel badly in floating point, so the sum is rational and rounded once.
+    However large g is, the mean diverges as k → ∞ at every finite m: eigenvalues of Σ̂ have no upper bound.
     """
     _validate.positive_int("d", d)
     _validate.positive_int("m", m)

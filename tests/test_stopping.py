@@ -1,0 +1,164 @@
+"""Stopping rules: the identities they rest on, and the regret they promise."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tsl import cot, covariance, errors, prompts, stopping, theory
+
+STEPS = 20
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def think(
+    alpha: float, n: int, m: int, noise: float = 0.0, size: int = 200, seed: int = 0, steps: int = STEPS
+):
+    """Chains of a model trained on a power law and tested on isotropic prompts."""
+    gamma = theory.gamma(covariance.power_law(5, alpha), n)
+    batch = prompts.sample_prompts(torch.eye(5, dtype=torch.float64), m, size, noise, generator(seed))
+    return cot.pseudo_newton(batch.moments(), gamma, steps), batch, gamma
+
+
+@settings(max_examples=25, deadline=None)
+@given(alpha=st.floats(0, 1.5), n=st.integers(2, 60), m=st.integers(2, 40), seed=st.integers(0, 10**6))
+def test_noiseless_residual_turns_at_most_once(alpha: float, n: int, m: int, seed: int) -> None:
+    chain, batch, _ = think(alpha, n, m, size=20, seed=seed)
+    score = stopping.residual(chain, batch)
+    curvature = score[:, 2:] * score[:, :-2] - score[:, 1:-1].square()  # log-convexity
+    assert (curvature >= -1e-9 * score[:, 1:-1].square() - 1e-24).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(alpha=st.floats(0, 1.5), n=st.integers(2, 60), m=st.integers(2, 40), noise=st.floats(0, 2))
+def test_increments_in_the_metric_of_training_turn_at_most_once(
+    alpha: float, n: int, m: int, noise: float
+) -> None:
+    chain, _, gamma = think(alpha, n, m, noise, size=20)
+    change = chain.diff(dim=1)
+    score = torch.einsum("bki,ij,bkj->bk", change, gamma, change)
+    curvature = score[:, 2:] * score[:, :-2] - score[:, 1:-1].square()
+    assert (curvature >= -1e-9 * score[:, 1:-1].square() - 1e-24).all()
+
+
+def test_increment_ratio_tends_to_the_spectral_radius() -> None:
+    chain, batch, gamma = think(1.0, 20, 12, size=50, steps=80)
+    step = torch.eye(5, dtype=torch.float64) - torch.linalg.solve(gamma, batch.moments().gram)
+    radius = torch.linalg.eigvals(step).abs().amax(-1)
+    grows = radius > 1.05
+    assert grows.sum() > 10
+    torch.testing.assert_close(stopping.increment_ratio(chain)[grows, -1], radius[grows], rtol=3e-2, atol=0)
+
+
+def test_a_chain_at_rest_does_not_diverge() -> None:
+    chain = torch.zeros(1, 4, 2, dtype=torch.float64)
+    chain[:, 1:] = 1.0
+    assert stopping.increment_ratio(chain).tolist() == [[0.0, 0.0]]
+    assert stopping.divergence_step(chain).tolist() == [3]
+
+
+def test_divergence_step_is_the_last_before_growth() -> None:
+    position = torch.tensor([0.0, 4.0, 6.0, 7.0, 4.0, 12.0], dtype=torch.float64)  # increments 4, 2, 1, 3, 8
+    assert stopping.divergence_step(position[None, :, None]).tolist() == [2]
+
+
+@given(
+    score=st.lists(st.floats(0, 100), min_size=1, max_size=15),
+    patience=st.integers(1, 4),
+)
+def test_first_turn_never_looks_past_its_patience(score: list[float], patience: int) -> None:
+    values = torch.tensor([score], dtype=torch.float64)
+    chosen = stopping.first_turn(values, patience).item()
+    seen = values[:, : chosen + patience + 1]
+    assert seen.argmin().item() == chosen
+    changed = values.clone()
+    changed[:, chosen + patience + 1 :] = -1.0  # whatever comes later does not change the decision
+    assert stopping.first_turn(changed, patience).item() == chosen
+
+
+def test_known_noise_gives_ridge_and_exact_labels_give_least_squares() -> None:
+    batch = prompts.sample_prompts(covariance.power_law(4, 1.0), 9, 6, 0.5, generator(1))
+    identity = torch.eye(4, dtype=torch.float64)
+    for scale in (1.0, 2.5):
+        ridge = torch.linalg.solve(
+            batch.x.mT @ batch.x + (0.5 / scale) ** 2 * identity, (batch.x.mT @ batch.y[..., None])
+        )[..., 0]
+        torch.testing.assert_close(stopping.posterior_mean(batch, 0.5, scale), ridge)
+    pinv = (torch.linalg.pinv(batch.x) @ batch.y[..., None])[..., 0]
+    torch.testing.assert_close(stopping.posterior_mean(batch, 0.0), pinv)
+
+
+def test_unknown_noise_is_found_from_long_prompts() -> None:
+    for noise in (0.05, 0.5, 2.0):
+        batch = prompts.sample_prompts(torch.eye(4, dtype=torch.float64), 200, 100, noise, generator(2))
+        known, found = stopping.posterior_mean(batch, noise), stopping.posterior_mean(batch)
+        assert (known - found).norm() < 0.02 * known.norm()
+
+
+@pytest.mark.parametrize("m", [3, 12])
+@pytest.mark.parametrize("noise", [0.0, 0.8])
+def test_distance_to_the_posterior_mean_ranks_steps_as_the_error_does_on_average(
+    m: int, noise: float
+) -> None:
+    chain, batch, _ = think(0.5, 8, m, noise, size=20_000, steps=4)
+    centre = stopping.posterior_mean(batch, noise)
+    gap = errors.squared_error(chain, batch.w) - (chain - centre[:, None]).square().sum(-1)
+    against_first = gap - gap[:, :1]  # zero on average: the posterior variance does not depend on the step
+    z = against_first.mean(0)[1:] / errors.standard_error(against_first)[1:]
+    assert z.abs().max() < 4
+
+
+def test_posterior_rule_beats_the_best_fixed_step_and_one_step() -> None:
+    for noise in (0.0, 0.5):
+        chain, batch, _ = think(1.0, 20, 12, noise, size=2000)
+        error = errors.squared_error(chain, batch.w)
+        chosen = error.gather(1, stopping.stop_step(chain, batch)[:, None]).mean()
+        assert chosen < 0.97 * error.mean(0).min()
+        assert chosen >= error.min(1).values.mean()  # the oracle cannot be beaten
+
+
+def test_the_true_weights_are_not_used() -> None:
+    chain, batch, _ = think(1.0, 20, 12, 0.5)
+    blind = prompts.Prompts(batch.x, batch.y, torch.full_like(batch.w, torch.nan))
+    assert torch.equal(stopping.stop_step(chain, batch), stopping.stop_step(chain, blind))
+
+
+def test_rule_does_not_depend_on_the_axes() -> None:
+    chain, batch, _ = think(1.0, 20, 12, 0.5)
+    turn = torch.linalg.qr(torch.randn(5, 5, dtype=torch.float64, generator=generator(3))).Q
+    turned = prompts.Prompts(batch.x @ turn, batch.y, batch.w @ turn)
+    assert torch.equal(stopping.stop_step(chain, batch), stopping.stop_step(chain @ turn, turned))
+
+
+def test_held_out_error_is_that_of_models_that_never_saw_the_fold() -> None:
+    _, batch, gamma = think(1.0, 20, 6, 0.3, size=4)
+    model = lambda part, steps: cot.pseudo_newton(part.moments(), gamma, steps)  # noqa: E731
+    measured = stopping.held_out_error(model, batch, 3, folds=6)
+    expected = torch.zeros_like(measured)
+    for left_out in range(6):
+        kept = [i for i in range(6) if i != left_out]
+        chain = model(prompts.Prompts(batch.x[:, kept], batch.y[:, kept], batch.w), 3)
+        guess = torch.einsum("bkd,bd->bk", chain, batch.x[:, left_out])
+        expected += (batch.y[:, left_out, None] - guess).square() / 6
+    torch.testing.assert_close(measured, expected)
+
+
+def test_bad_input_is_named() -> None:
+    chain, batch, _ = think(1.0, 20, 6, size=3)
+    with pytest.raises(ValueError, match="chain must have shape"):
+        stopping.increment_ratio(chain[:, :2])
+    with pytest.raises(ValueError, match="chain and prompts must agree"):
+        stopping.stop_step(chain[:2], batch)
+    with pytest.raises(ValueError, match="patience must be"):
+        stopping.first_turn(stopping.residual(chain, batch), 0)
+    with pytest.raises(ValueError, match="score must have shape"):
+        stopping.first_turn(chain[:, :0, 0])
+    with pytest.raises(ValueError, match="noise must be"):
+        stopping.stop_step(chain, batch, noise=-1.0)
+    with pytest.raises(ValueError, match="scale must be"):
+        stopping.stop_step(chain, batch, scale=0.0)
+    with pytest.raises(ValueError, match="folds must be"):
+        stopping.held_out_error(lambda p, k: chain, batch, 3, folds=7)
