@@ -61,7 +61,7 @@ class Cell:
     curriculum: float = 0.0
     precision: Literal["fp32", "bf16"] = "fp32"
     seed: int = 0
-    tests: Sequence[Sequence[float]] = ((0.0, 20),)
+    tests: Sequence[Sequence[float | int]] = ((0.0, 20),)
     think: int = 32
     prompts: int = 2000
     device: str = "cpu"
@@ -85,8 +85,11 @@ def cell(**settings: Any) -> dict[str, Any]:
     unknown = [name for name in settings if name not in known]
     if unknown:
         raise ValueError(f"settings must be fields of Cell ({', '.join(known)}), got {', '.join(unknown)}")
-    plain = asdict(Cell(**settings))
-    return {**plain, "tests": [list(test) for test in plain["tests"]]}
+    # One spelling of each number, so that alpha=1 and alpha=1.0 are one record.
+    floats = {field.name for field in fields(Cell) if isinstance(field.default, float)}
+    spelled: dict[str, Any] = {k: float(v) if k in floats else v for k, v in settings.items()}
+    plain = asdict(Cell(**spelled))
+    return {**plain, "tests": [[float(alpha), int(m)] for alpha, m in plain["tests"]]}
 
 
 class LSAThinker(nn.Module):
@@ -124,7 +127,7 @@ def train(
     model = build(settings)
     history = gpt.train_gpt(
         model,
-        covariance.power_law(settings.d, settings.alpha, trace=settings.d).to(settings.device),
+        covariance.power_law(settings.d, settings.alpha, trace=float(settings.d)).to(settings.device),
         gpt.Recipe(
             settings.n,
             settings.chain,
@@ -143,7 +146,7 @@ def train(
 
 def exam(settings: Cell, alpha: float, m: int) -> Prompts:
     """Test prompts: the same for every model of the same dimension."""
-    cov = covariance.power_law(settings.d, alpha, trace=settings.d)
+    cov = covariance.power_law(settings.d, alpha, trace=float(settings.d))
     return sample_prompts(cov, int(m), settings.prompts, generator=torch.Generator().manual_seed(7_000_003))
 
 

@@ -141,7 +141,7 @@ def _on_dask(
 ) -> Iterator[dict[str, Any]]:
     import distributed  # a sweep on one machine does without
 
-    with distributed.Client(scheduler, timeout="30s", set_as_default=False) as client:
+    with distributed.Client(scheduler, timeout="30s") as client:
         futures = [client.submit(run_point, job, point, code, pure=False) for point in todo.values()]
         for future in distributed.as_completed(futures):
             yield future.result()

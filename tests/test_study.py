@@ -1,0 +1,87 @@
+"""One point of the grid: what is measured is what it says, against models whose chains are known."""
+
+import pytest
+import torch
+
+from tsl import baselines, cot, study, theory
+from tsl.prompts import sample_prompts
+
+
+class Newton:
+    """A thinker that follows the recursion of the linear theory with a known scalar preconditioner."""
+
+    def __init__(self, g: float) -> None:
+        self.g = g
+
+    def think(self, prompts, steps):
+        return cot.pseudo_newton(prompts.moments(), self.g * torch.eye(3, dtype=torch.float64), steps)
+
+
+def test_the_closest_newton_chain_of_a_newton_chain_is_itself():
+    prompts = study.exam(study.Cell(prompts=300), 0.0, 20)
+    g = float(torch.logspace(-0.5, 1.0, 61)[30])
+    found = study.evaluate(Newton(g), prompts, 6)
+    assert found["gamma"] == pytest.approx(g)
+    assert max(found["distance"]) < 1e-20
+    assert found["newton"] == pytest.approx(found["error"])
+
+
+def test_curves_of_the_exact_answer_are_zero_from_step_one():
+    prompts = study.exam(study.Cell(prompts=200), 0.0, 20)
+
+    class Exact:
+        def think(self, prompts, steps):
+            return baselines.ols(prompts, steps)
+
+    found = study.evaluate(Exact(), prompts, 4)
+    assert found["error"][0] == pytest.approx(prompts.w.square().sum(-1).mean().item())
+    assert max(found["error"][1:]) < 1e-12
+    assert found["stopped"] < 1e-12
+    assert found["oracle"] < 1e-12
+
+
+def test_every_model_sits_the_same_exam():
+    first, second = (study.exam(study.Cell(n=n, seed=seed), 1.0, 8) for n, seed in [(5, 0), (9, 3)])
+    assert torch.equal(first.x, second.x)
+
+
+def test_lsa_trained_by_the_same_loop_finds_the_preconditioner_of_the_theory():
+    # Direct prediction (chain = 1) is the setting of Theorem 3.1: V31 tends to -1/c times the inverse of Γ.
+    settings = study.Cell(d=2, n=6, chain=1, kind="lsa", steps=1500, batch=256, learning_rate=2e-2)
+    model, history = study.train(settings)
+    target = torch.linalg.inv(theory.gamma(torch.eye(2, dtype=torch.float64), 6))
+    found = model.layer.preconditioner()
+    assert (found - target).norm() < 0.05 * target.norm()
+    assert history.losses[-1] < history.losses[0]
+
+
+def test_the_lsa_thinker_answers_a_chain_as_it_thinks():
+    model = study.LSAThinker(3)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        model.layer.value.add_(0.1 * torch.randn(8, 8, generator=generator, dtype=torch.float64))
+    prompts = sample_prompts(torch.eye(3, dtype=torch.float64), 5, 4, generator=generator)
+    chain = model.think(prompts, 1)
+    torch.testing.assert_close(model(prompts, chain[:, :1])[:, 0], chain[:, 1])
+
+
+def test_a_point_is_trained_tested_and_told_in_one_line(tmp_path):
+    settings = study.cell(
+        d=2, n=4, steps=120, layers=1, width=8, think=5, prompts=50, tests=((0.0, 4), (1.0, 8)), seed=1
+    )
+    found = study.train_and_evaluate(settings, tmp_path)
+    again = study.train_and_evaluate(settings, tmp_path)  # from its checkpoint
+    assert found == again
+    assert [(test["alpha"], test["m"], len(test["error"])) for test in found["tests"]] == [
+        (0.0, 4, 6),
+        (1.0, 8, 6),
+    ]
+    assert len(found["losses"]) == 60
+    text = study.headline({"settings": settings, "result": found})
+    assert "n=4" in text
+    assert "at step 5" in text
+
+
+def test_kinds_are_checked():
+    with pytest.raises(ValueError, match="kind must be 'gpt' or 'lsa'"):
+        study.Cell(kind="mlp")

@@ -1,0 +1,174 @@
+"""Sweeps and records: every point once, whatever happens to the processes."""
+
+import argparse
+import json
+import math
+import os
+import signal
+import time
+from pathlib import Path
+
+import distributed
+import pytest
+
+from tsl import records, study, sweeps
+
+
+def square(settings):
+    """Job of most tests: quick, and leaves a trace of having run."""
+    with open(settings["log"], "a") as log:
+        log.write(f"{settings['n']}\n")
+    return {"value": settings["n"] ** 2}
+
+
+def runs(log: Path) -> list[int]:
+    return [int(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def points(log: Path, count: int = 4) -> list[dict]:
+    return sweeps.grid(n=list(range(count)), log=[str(log)])
+
+
+def test_a_grid_is_every_combination_once():
+    made = sweeps.grid(n=[1, 2], encoding=["a"], seed=[0, 1, 2])
+    assert len(made) == 6
+    assert len({sweeps.key(point) for point in made}) == 6
+    assert made[0] == {"n": 1, "encoding": "a", "seed": 0}
+    assert sweeps.key({"a": 1, "b": 2}) == sweeps.key({"b": 2, "a": 1})
+    with pytest.raises(ValueError, match="at least one value each, got none for seed"):
+        sweeps.grid(n=[1], seed=[])
+
+
+def test_results_come_in_the_order_asked_and_records_are_written(tmp_path):
+    found = sweeps.sweep(square, points(tmp_path / "log"), tmp_path / "out", code="v1")
+    assert [record["result"]["value"] for record in found] == [0, 1, 4, 9]
+    assert sorted(runs(tmp_path / "log")) == [0, 1, 2, 3]
+    files = list((tmp_path / "out").iterdir())
+    assert len(files) == 4
+    assert {path.stem for path in files} == {sweeps.key(point) for point in points(tmp_path / "log")}
+    record = records.load_record(files[0])
+    assert record["code"] == "v1"
+    assert record["libraries"]["torch"]
+    assert record["device"].endswith("CPU, 1 thread")
+    assert record["seconds"] >= 0
+
+
+def test_a_point_with_a_record_does_not_run_again(tmp_path):
+    log, out = tmp_path / "log", tmp_path / "out"
+    sweeps.sweep(square, points(log, 2), out, code="v1")
+    sweeps.sweep(square, points(log, 4) + points(log, 1), out, code="v1")
+    assert sorted(runs(log)) == [0, 1, 2, 3]
+    sweeps.sweep(square, points(log, 4), out, code="v2", fresh=False)
+    assert sorted(runs(log)) == [0, 1, 2, 3]
+    sweeps.sweep(square, points(log, 1), out, code="v2")
+    assert sorted(runs(log)) == [0, 0, 1, 2, 3]
+
+
+def test_what_was_done_before_a_failure_is_kept(tmp_path):
+    log, out = tmp_path / "log", tmp_path / "out"
+
+    def fragile(settings):
+        if settings["n"] == 3 and not (tmp_path / "mended").exists():
+            raise RuntimeError("broken")
+        return square(settings)
+
+    with pytest.raises(RuntimeError, match="broken"):
+        sweeps.sweep(fragile, points(log), out, workers=1)
+    (tmp_path / "mended").touch()
+    assert len(sweeps.sweep(fragile, points(log), out, workers=1)) == 4
+    assert sorted(runs(log)) == [0, 1, 2, 3]
+
+
+def test_processes_and_dask_make_the_same_records_though_a_worker_dies(tmp_path):
+    log, mark = tmp_path / "log", tmp_path / "killed"
+
+    def mortal(settings):
+        # The first to compute point 3 is killed in the middle of it.
+        if settings["n"] == 3 and settings["die"] and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.05)
+        return square(settings)
+
+    grid = sweeps.grid(n=list(range(8)), log=[str(log)], die=[True])
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+    ) as cluster:
+        found = sweeps.sweep(mortal, grid, tmp_path / "dask", scheduler=cluster.scheduler_address, code="v")
+    assert mark.exists(), "no worker was killed: the test tested nothing"
+    assert [record["result"]["value"] for record in found] == [n**2 for n in range(8)]
+    stored = [records.load_record(path) for path in (tmp_path / "dask").iterdir()]
+    assert sorted(record["settings"]["n"] for record in stored) == list(range(8))
+    local = sweeps.sweep(mortal, grid, tmp_path / "local", code="v")
+    fleeting = ("seconds", "date")
+    for ours, theirs in zip(local, found, strict=True):
+        assert {k: v for k, v in ours.items() if k not in fleeting} == {
+            k: v for k, v in theirs.items() if k not in fleeting
+        }
+
+
+def test_points_must_be_fit_for_json():
+    with pytest.raises(ValueError, match="points must hold what JSON can hold"):
+        sweeps.sweep(square, [{"n": {1, 2}}])
+
+
+def test_axes_are_read_from_the_command_line():
+    assert sweeps.parse_axes(["n=10,20", "alpha=0.5", "encoding=pairs"]) == {
+        "n": [10, 20], "alpha": [0.5], "encoding": ["pairs"],
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="name=value,value, got 'n'"):
+        sweeps.parse_axes(["n"])
+
+
+def test_records_are_strict_json_whole_and_read_back(tmp_path):
+    result = {"curve": [1.0, math.inf, 0.12345678], "nested": [[1, 2], [3, 4]], "name": "x"}
+    path = records.save_record(
+        tmp_path / "a" / "r.json", records.make_record({"n": 1}, result, 100.0, "c0de")
+    )
+    json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert '"curve": [1.0, null, 0.123457]' in path.read_text()
+    found = records.load_record(path)
+    assert found["result"]["curve"][0] == 1.0
+    assert math.isnan(found["result"]["curve"][1])
+    assert found["result"]["nested"] == [[1, 2], [3, 4]]
+    assert "2 min on" in records.describe(found)
+    assert [entry.name for entry in path.parent.iterdir()] == ["r.json"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "other"}'])
+def test_what_is_not_a_record_is_refused(tmp_path, text):
+    path = tmp_path / "r.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="is not a record"):
+        records.load_record(path)
+
+
+def test_a_record_must_be_complete(tmp_path):
+    with pytest.raises(ValueError, match="got none of result, code"):
+        records.save_record(tmp_path / "r.json", {"settings": {}})
+
+
+def test_code_version_follows_the_modules_a_module_imports():
+    versions = {name: records.code_version(name) for name in ("study", "gpt", "covariance")}
+    assert len(set(versions.values())) == 3
+    assert all(len(version) == 12 for version in versions.values())
+
+
+def test_the_command_trains_a_grid_and_prints_a_line_for_each(tmp_path, capsys):
+    parser = argparse.ArgumentParser()
+    sweeps.add_arguments(parser)
+    axes = "n=4,6 d=2 steps=3 width=8 layers=1 think=5 prompts=50"
+    options = f"--folder {tmp_path}/out --workers 1 --checkpoints {tmp_path}/ck"
+    assert sweeps.run(parser.parse_args([*axes.split(), *options.split()])) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert "n=4" in lines[0]
+    assert "n=6" in lines[1]
+    assert len(list((tmp_path / "out").iterdir())) == len(list((tmp_path / "ck").iterdir())) == 2
+
+
+def test_settings_of_a_study_are_checked_by_name():
+    with pytest.raises(ValueError, match=r"fields of Cell .*got colour"):
+        study.cell(colour="red")
+    assert study.cell(n=7)["n"] == 7
+    assert sweeps.key(study.cell(alpha=1)) == sweeps.key(study.cell(seed=0, alpha=1.0))
