@@ -66,8 +66,8 @@ def new(cols: int = 1, rows: int = 1, height: float = 3.4, width: float | None =
     _validate.positive_int("cols", cols)
     _validate.positive_int("rows", rows)
     _validate.positive("height", height)
-    with mpl.rc_context(_STYLE):
-        return plt.subplots(rows, cols, figsize=(width or (5.6 if cols == 1 else 7.6), height * rows), dpi=144, **kwargs)
+    mpl.rcParams.update(_STYLE)  # legends and colour bars added later must find it too
+    return plt.subplots(rows, cols, figsize=(width or (5.6 if cols == 1 else 7.6), height * rows), dpi=144, **kwargs)
 
 
 def theory(ax: Axes, x: Any, y: Any, label: str | None = None, color: Any = INK, **kwargs: Any) -> None:

@@ -36,10 +36,11 @@ def embed(prompts: Prompts, w0: Float[Tensor, "B d"] | None = None) -> Float[Ten
     Raises
     ------
     ValueError
-        If `w0` has not the shape of the weights.
+        If `prompts` are not prompts or `w0` has not the shape of the weights.
     """
+    _validate.instance("prompts", prompts, Prompts)
     size, n, d = prompts.x.shape
-    estimate = torch.zeros_like(prompts.w) if w0 is None else w0
+    estimate = torch.zeros_like(prompts.w) if w0 is None else _validate.floating("w0", w0)
     if estimate.shape != prompts.w.shape:
         raise ValueError(f"w0 must have shape {tuple(prompts.w.shape)}, got {tuple(estimate.shape)}")
     embedding = prompts.x.new_zeros(size, 2 * d + 2, n + 1)
@@ -84,8 +85,25 @@ class LinearSelfAttention(nn.Module):
 
     @classmethod
     def from_gamma(cls, gamma: Float[Tensor, "d d"], c: float = 1.0) -> LinearSelfAttention:
-        """Model at the optimum with preconditioner Γ⁻¹: V31 = −Γ⁻¹/c."""
-        _validate.square("gamma", gamma)
+        """Model at the optimum with preconditioner Γ⁻¹: V31 = −Γ⁻¹/c.
+
+        Parameters
+        ----------
+        gamma : Tensor of shape (d, d)
+            Γ, invertible.
+        c : float
+            Scale of the structured initialisation, above 0.
+
+        Returns
+        -------
+        LinearSelfAttention
+
+        Raises
+        ------
+        ValueError
+            If `gamma` is singular or of another shape, or `c` <= 0.
+        """
+        _validate.invertible("gamma", gamma)
         model = cls(gamma.shape[0], c).to(gamma.device, gamma.dtype)
         with torch.no_grad():
             model.v31.copy_(-torch.linalg.inv(gamma) / c)
@@ -93,7 +111,26 @@ class LinearSelfAttention(nn.Module):
 
     @classmethod
     def from_theory(cls, cov: Float[Tensor, "d d"], n: int, c: float = 1.0) -> LinearSelfAttention:
-        """Model that Theorem 3.1 says training finds on features N(0, cov) with n examples a prompt."""
+        """Model that Theorem 3.1 says training finds on features N(0, cov) with n examples a prompt.
+
+        Parameters
+        ----------
+        cov : Tensor of shape (d, d)
+            Covariance Λ of the training features.
+        n : int
+            Examples in a training prompt, at least 1.
+        c : float
+            Scale of the structured initialisation, above 0.
+
+        Returns
+        -------
+        LinearSelfAttention
+
+        Raises
+        ------
+        ValueError
+            If an argument is not allowed.
+        """
         return cls.from_gamma(theory.gamma(cov, n), c)
 
     @property
@@ -112,7 +149,12 @@ class LinearSelfAttention(nn.Module):
         return -self.key_query[self.d, 2 * self.d + 1]
 
     def preconditioner(self) -> Float[Tensor, "d d"]:
-        """What one step multiplies b by: −c V31, equal to Γ⁻¹ at the optimum."""
+        """What one step multiplies b by: −c V31, equal to Γ⁻¹ at the optimum.
+
+        Returns
+        -------
+        Tensor of shape (d, d)
+        """
         return -self.c * self.v31
 
     def forward(self, embedding: Float[Tensor, "B r c"], n: int | None = None) -> Float[Tensor, "B r c"]:
@@ -121,6 +163,7 @@ class LinearSelfAttention(nn.Module):
         Parameters
         ----------
         embedding : Tensor of shape (B, 2d + 2, columns)
+            As `embed` writes it, with any number of estimates at the end.
         n : int, optional
             Normaliser, the number of examples: it does not grow with the chain. By default all columns but the last.
 
@@ -133,20 +176,40 @@ class LinearSelfAttention(nn.Module):
         ValueError
             If the shape is not (B, 2d + 2, at least 2 columns) or `n` < 1.
         """
-        if embedding.dim() != 3 or embedding.shape[1] != 2 * self.d + 2 or embedding.shape[2] < 2:
-            raise ValueError(
-                f"embedding must have shape (B, {2 * self.d + 2}, columns >= 2), got {tuple(embedding.shape)}"
-            )
-        n = _validate.positive_int("n", embedding.shape[2] - 1 if n is None else n)
+        n = self._examples(embedding, n)
         scores = embedding.mT @ self.key_query @ embedding
         return embedding + self.value @ embedding @ scores / n
 
     def answer(self, embedding: Float[Tensor, "B r c"], n: int | None = None) -> Float[Tensor, "B r"]:
-        """Last column of `forward`, at a cost linear in the number of columns."""
+        """Last column of `forward`, at a cost linear in the number of columns.
+
+        Parameters
+        ----------
+        embedding, n
+            As for `forward`.
+
+        Returns
+        -------
+        Tensor of shape (B, 2d + 2)
+
+        Raises
+        ------
+        ValueError
+            As `forward`.
+        """
+        n = self._examples(embedding, n)
         last = embedding[:, :, -1]
-        n = embedding.shape[2] - 1 if n is None else n
         scores = embedding.mT @ (last @ self.key_query.mT).unsqueeze(-1)
         return last + (embedding @ scores).squeeze(-1) @ self.value.mT / n
+
+    def _examples(self, embedding: Tensor, n: int | None) -> int:
+        """Normaliser of the attention, after checking that `embedding` is one of this model's."""
+        _validate.floating("embedding", embedding)
+        if embedding.dim() != 3 or embedding.shape[1] != 2 * self.d + 2 or embedding.shape[2] < 2:
+            raise ValueError(
+                f"embedding must have shape (B, {2 * self.d + 2}, columns >= 2), got {tuple(embedding.shape)}"
+            )
+        return _validate.positive_int("n", embedding.shape[2] - 1 if n is None else n)
 
     @torch.no_grad()
     def think(self, prompts: Prompts, steps: int) -> Float[Tensor, "B k d"]:
@@ -170,6 +233,7 @@ class LinearSelfAttention(nn.Module):
             If `steps` < 0 or the prompts have another dimension.
         """
         _validate.at_least("steps", steps, 0)
+        _validate.instance("prompts", prompts, Prompts)
         if prompts.w.shape[1] != self.d:
             raise ValueError(f"prompts must have dimension d={self.d}, got d={prompts.w.shape[1]}")
         m, d = prompts.x.shape[1], self.d
@@ -201,22 +265,34 @@ class History:
     preconditioner: Tensor
 
 
-def population_loss(preconditioner: Float[Tensor, "d d"], first: Tensor, second: Tensor) -> Float[Tensor, ""]:
+def population_loss(
+    preconditioner: Float[Tensor, "*t d d"], first: Float[Tensor, "d d"], second: Float[Tensor, "d d"]
+) -> Float[Tensor, "*t"]:
     """Exact training loss of the direct answer ŵ_1 = A b, ½[tr(A S₂ Aᵀ) − 2 tr(A S₁) + d].
 
     Parameters
     ----------
-    preconditioner : Tensor of shape (d, d)
+    preconditioner : Tensor of shape (d, d) or (steps, d, d)
         A = −c V31.
     first, second : Tensors of shape (d, d)
         S₁ = E[b w*ᵀ] and S₂ = E[b bᵀ]: Λ and E[Σ̂²] for one noiseless task.
 
     Returns
     -------
-    Tensor, a scalar.
+    Tensor
+        A loss for each preconditioner.
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree.
     """
-    quadratic = torch.einsum("ij,jk,ik->", preconditioner, second, preconditioner)
-    return (quadratic - 2 * torch.einsum("ij,ji->", preconditioner, first) + first.shape[0]) / 2
+    _validate.square("preconditioner", preconditioner, batch=True)
+    _validate.square("first", first)
+    _validate.square("second", second)
+    _validate.same_dimension(preconditioner=preconditioner, first=first, second=second)
+    quadratic = (preconditioner @ second * preconditioner).sum((-1, -2))
+    return (quadratic - 2 * (preconditioner * first.mT).sum((-1, -2)) + first.shape[0]) / 2
 
 
 def train_population(
@@ -229,7 +305,7 @@ def train_population(
     """Gradient descent with a constant step on the exact population loss, V trained and W fixed.
 
     From the structured initialisation the gradient of every block of V but V31 is zero, by the symmetry w* → −w*, so V31 alone moves:
-    V31 ← V31 + η c (S₁ᵀ − A S₂) with A = −c V31 (the setting of Theorem 3.1 of arXiv 2510.03605).
+    V31 ← V31 − η c (S₁ᵀ − A S₂) with A = −c V31 (the setting of Theorem 3.1 of arXiv 2510.03605).
 
     Parameters
     ----------
@@ -257,16 +333,20 @@ def train_population(
     _validate.positive_int("steps", steps)
     model = LinearSelfAttention(first.shape[0], c).to(first.device, first.dtype)
     top = torch.linalg.eigvalsh(second)[-1].item()
+    if top <= 0:
+        raise ValueError("second must not be zero: without features there is nothing to learn")
     rate = 1 / (c**2 * top) if learning_rate is None else _validate.positive("learning_rate", learning_rate)
-    losses, seen = [], []
+    # On a plain tensor, and the losses afterwards in one batch: a step is then two small operations.
+    v31, seen = torch.zeros_like(first), []
+    for _ in range(steps):
+        a = -c * v31
+        seen.append(a)
+        v31 = v31 + rate * c * (a @ second - first.mT)
     with torch.no_grad():
-        for _ in range(steps):
-            a = model.preconditioner()
-            losses.append(population_loss(a, first, second))
-            seen.append(a.clone())
-            model.v31.sub_(rate * c * (first.mT - a @ second))
+        model.v31.copy_(v31)
+    path = torch.stack(seen)
     fixed = torch.full((steps,), c, dtype=first.dtype)
-    return model, History(torch.stack(losses).cpu(), fixed, fixed, torch.stack(seen).cpu())
+    return model, History(population_loss(path, first, second).cpu(), fixed, fixed, path.cpu())
 
 
 def empirical_optimum(moments: Moments) -> Float[Tensor, "d d"]:
@@ -287,6 +367,7 @@ def empirical_optimum(moments: Moments) -> Float[Tensor, "d d"]:
     ValueError
         If B < d.
     """
+    _validate.instance("moments", moments, Moments)
     size, d = moments.w.shape
     if size < d:
         raise ValueError(f"moments must hold at least d={d} prompts, got {size}")
@@ -338,6 +419,9 @@ def train_lsa(
     _validate.positive_int("steps", steps)
     _validate.positive("learning_rate", learning_rate)
     _validate.at_least("rollout", rollout, 0)
+    _validate.instance("model", model, LinearSelfAttention)
+    if not callable(sample):
+        raise ValueError(f"sample must be callable, got {sample!r}")
     if tie and not train_w:
         raise ValueError(f"tie must be False unless train_w is True, got {tie!r}")
     d = model.d
@@ -362,7 +446,7 @@ def train_lsa(
         schedule.step()
         if tie:
             with torch.no_grad():
-                model.w13.copy_(model.c * torch.eye(d, dtype=torch.float64))
+                model.w13.copy_(model.c * torch.eye(d, dtype=model.value.dtype, device=model.value.device))
     columns = [torch.tensor(column, dtype=torch.float64) for column in zip(*[row[:3] for row in trace], strict=True)]
     return History(columns[0], columns[1], columns[2], torch.stack([row[3] for row in trace]))
 
