@@ -16,7 +16,7 @@ def features(cov: torch.Tensor, count: int, seed: int) -> torch.Tensor:
 
 
 def law(alpha: float, d: int = 8) -> torch.Tensor:
-    return covariance.power_law(d, alpha, trace=d)
+    return covariance.power_law(d, alpha, trace=float(d))
 
 
 def plan(tasks, target, seed=100, count=4000, **kwargs):

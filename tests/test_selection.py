@@ -9,15 +9,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tsl import covariance, prompts, selection, theory
+from tsl import covariance, errors, prompts, selection, theory
 
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def second_moments(tasks: selection.Catalogue) -> torch.Tensor:
+    return torch.stack([theory.second_moment(c, n) for c, n in zip(tasks.covs, tasks.lengths, strict=True)])
+
+
 def hard_target(d: int) -> torch.Tensor:
-    return covariance.power_law(d, 0.8, trace=d)
+    return covariance.power_law(d, 0.8, trace=float(d))
 
 
 @pytest.mark.parametrize("frame", [selection.turned(0.3), selection.shuffled, selection.unrelated])
@@ -26,7 +30,7 @@ def test_catalogue_has_the_four_kinds_with_the_stated_spectra(frame):
     assert tasks.kind.tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
     assert tasks.lengths == (20, 20, 20, 100, 100, 100) * 2
     for cov, hard in zip(tasks.covs, tasks.hard.tolist(), strict=True):
-        wanted = covariance.power_law(7, 0.8 if hard else 0.2, trace=7).diagonal().sort().values
+        wanted = covariance.power_law(7, 0.8 if hard else 0.2, trace=7.0).diagonal().sort().values
         torch.testing.assert_close(torch.linalg.eigvalsh(cov), wanted)
 
 
@@ -80,7 +84,7 @@ def test_both_selections_lie_exactly_on_the_simplex(seed, d, copies, steps):
 def test_qp_satisfies_the_optimality_conditions(seed):
     """KKT: the slope of the objective is the same on every task in use, and nowhere smaller."""
     tasks = selection.catalogue(6, 2, selection.turned(0.6), generator(seed))
-    target = covariance.power_law(6, 0.6, trace=6)
+    target = covariance.power_law(6, 0.6, trace=6.0)
     weights = selection.select_tasks_qp(tasks.covs, target).requires_grad_()
     mean = torch.einsum("t,tij->ij", weights, tasks.covs)
     loss = (torch.eye(6, dtype=torch.float64) - torch.linalg.solve(target, mean)).square().sum()
@@ -90,7 +94,7 @@ def test_qp_satisfies_the_optimality_conditions(seed):
 
 
 def test_qp_of_two_commuting_tasks_is_the_least_squares_solution():
-    target, easy, hard = (covariance.power_law(20, alpha, trace=20) for alpha in (0.6, 0.2, 0.8))
+    target, easy, hard = (covariance.power_law(20, alpha, trace=20.0) for alpha in (0.6, 0.2, 0.8))
     off_easy, off_hard = (1 - cov.diagonal() / target.diagonal() for cov in (easy, hard))
     slope = off_easy - off_hard
     share = (off_easy @ slope / (slope @ slope)).item()
@@ -115,19 +119,17 @@ def test_qp_shares_the_weight_of_identical_tasks():
 
 def test_gradient_of_the_objective_agrees_with_automatic_differentiation():
     tasks = selection.catalogue(5, 2, selection.unrelated, generator(4))
-    target = covariance.rotate(hard_target(5), generator(1))
-    squares = torch.stack(
-        [theory.second_moment(c, n) for c, n in zip(tasks.covs, tasks.lengths, strict=True)]
-    )
+    tests = covariance.wishart(covariance.rotate(hard_target(5), generator(1)), 30, 6, generator(2))
+    squares = second_moments(tasks)
     raw = torch.rand(8, generator=generator(9), dtype=torch.float64).requires_grad_()
     for steps in (1, 2, 5):
         probs = raw / raw.sum()
         first, second = (torch.einsum("t,tij->ij", probs, part) for part in (tasks.covs, squares))
-        step = torch.eye(5, dtype=torch.float64) - first @ torch.linalg.solve(second, target)
-        value = torch.linalg.matrix_power(step, steps).square().sum().log()
+        step = torch.eye(5, dtype=torch.float64) - first @ torch.linalg.solve(second, tests)
+        value = torch.linalg.matrix_power(step, steps).square().sum((1, 2)).mean().log()
         (slope,) = torch.autograd.grad(value, raw)
         found, gradient = selection.log_error(
-            raw.detach().numpy(), tasks.covs.numpy(), squares.numpy(), target.numpy(), steps
+            raw.detach().numpy(), tasks.covs.numpy(), squares.numpy(), tests.numpy(), steps
         )
         assert found == pytest.approx(value.item(), rel=1e-9)
         np.testing.assert_allclose(gradient, slope.numpy(), rtol=1e-7, atol=1e-9)
@@ -136,12 +138,10 @@ def test_gradient_of_the_objective_agrees_with_automatic_differentiation():
 @pytest.mark.parametrize("steps", [1, 4, 10])
 def test_objective_is_the_error_that_theory_predicts_for_the_mixture(steps):
     tasks = selection.catalogue(6, 1, selection.unrelated, generator(8))
-    squares = torch.stack(
-        [theory.second_moment(c, n) for c, n in zip(tasks.covs, tasks.lengths, strict=True)]
-    )
+    squares = second_moments(tasks)
     weights = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
     value, _ = selection.log_error(
-        weights.numpy(), tasks.covs.numpy(), squares.numpy(), hard_target(6).numpy(), steps
+        weights.numpy(), tasks.covs.numpy(), squares.numpy(), hard_target(6)[None].numpy(), steps
     )
     gamma = theory.gamma_mixture(list(tasks.covs), weights, tasks.lengths)
     assert math.exp(value) == pytest.approx(theory.cot_error_limit(gamma, hard_target(6), steps), rel=1e-9)
@@ -151,7 +151,7 @@ def test_objective_is_the_error_that_theory_predicts_for_the_mixture(steps):
 def test_exact_selection_matches_a_search_of_the_whole_simplex(steps):
     tasks = selection.catalogue(6, 1, selection.turned(0.7), generator(11))
     target = hard_target(6)
-    grid = 20
+    grid = 12
     points = [p for p in itertools.product(range(grid + 1), repeat=3) if sum(p) <= grid]
     best = min(
         selection.predicted_error(
@@ -221,6 +221,29 @@ def test_selection_accepts_tasks_that_miss_directions():
         torch.stack([left, right]), [100, 100], torch.eye(4, dtype=torch.float64), 3
     )
     torch.testing.assert_close(weights, torch.tensor([0.5, 0.5], dtype=torch.float64), atol=1e-3, rtol=0)
+
+
+def test_finite_context_selection_is_best_on_prompts_of_that_length():
+    """What is best with unlimited context overthinks on short prompts; averaging over them repairs that."""
+    tasks = selection.catalogue(10, 4, selection.shuffled, generator(2))
+    grams = covariance.wishart(hard_target(10), 60, 64, generator(3))
+    unlimited = selection.select_tasks(tasks.covs, tasks.lengths, hard_target(10), 12)
+    finite = selection.select_tasks(tasks.covs, tasks.lengths, hard_target(10), 12, grams)
+    fresh = covariance.wishart(hard_target(10), 60, 2000, generator(4))
+
+    def mean_error(weights):
+        gamma = theory.gamma_mixture(list(tasks.covs), weights, tasks.lengths)
+        return errors.propagated_error(fresh, gamma, 12)[:, -1].mean().item()
+
+    assert mean_error(finite) < 0.5 * mean_error(unlimited)
+
+
+def test_average_over_copies_of_the_target_changes_nothing():
+    tasks = selection.catalogue(5, 1, selection.turned(0.4), generator(6))
+    target = hard_target(5)
+    once = selection.select_tasks(tasks.covs, tasks.lengths, target, 4)
+    often = selection.select_tasks(tasks.covs, tasks.lengths, target, 4, target.expand(7, 5, 5))
+    torch.testing.assert_close(once, often, atol=1e-5, rtol=0)
 
 
 def test_one_batch_keeps_the_moments_of_every_prompt():

@@ -1,4 +1,4 @@
-"""From feature matrices to a plan: how hard the target is, what covers it, what to mix, what thinking gains."""
+"""From feature matrices to a plan: how hard the target is, what covers it, what to mix, what it gains."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def plan_training(
 
     Covariances are second moments about zero (the model has no intercept: centre the features first if their
     mean is not of interest), shrunk by the rule of Ledoit and Wolf so that few samples do no harm. Features
-    are taken to be Gaussian and labels noiseless. This is our reading of the advice to cover the skills needed.
+    are taken to be Gaussian and labels noiseless. This is our reading of the advice to cover what is needed.
 
     Parameters
     ----------

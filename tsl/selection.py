@@ -120,7 +120,7 @@ def catalogue(
         for _ in range(2 * copies):
             shift = (2 * torch.rand((), generator=generator, device=generator.device).item() - 1) * jitter
             basis = frame(d, generator)
-            cov = basis @ covariance.power_law(d, alpha + shift, trace=d).to(basis) @ basis.mT
+            cov = basis @ covariance.power_law(d, alpha + shift, trace=float(d)).to(basis) @ basis.mT
             covs.append((cov + cov.mT) / 2)
     lengths = ((SHORT,) * copies + (LONG,) * copies) * 2
     hard = torch.arange(4 * copies, device=generator.device) >= 2 * copies
@@ -257,7 +257,11 @@ def select_tasks_qp(covs: Float[Tensor, "T d d"], target: Float[Tensor, "d d"]) 
 
 
 def select_tasks(
-    covs: Float[Tensor, "T d d"], lengths: Sequence[int], target: Float[Tensor, "d d"], steps: int
+    covs: Float[Tensor, "T d d"],
+    lengths: Sequence[int],
+    target: Float[Tensor, "d d"],
+    steps: int,
+    grams: Float[Tensor, "B d d"] | None = None,
 ) -> Float[Tensor, " T"]:
     """Task weights that minimise the exact error ‖(I − Γ(π)⁻¹Σ)^k‖_F² over the simplex (our extension).
 
@@ -275,6 +279,9 @@ def select_tasks(
         Covariance Σ of the target; it may be singular.
     steps : int
         Thinking steps k the model will be given, at least 1.
+    grams : Tensor of shape (B, d, d), optional
+        Empirical covariances Σ̂ of test prompts (`covariance.wishart`). With them the mean of ‖(I − Γ(π)⁻¹Σ̂)^k‖_F²
+        is minimised, which also guards against overthinking on prompts of finite length.
 
     Returns
     -------
@@ -294,10 +301,16 @@ def select_tasks(
     first = covs.cpu().numpy()
     squares = [theory.second_moment(cov, n) for cov, n in zip(covs, lengths, strict=True)]
     second = torch.stack(squares).cpu().numpy()
-    sigma = target.cpu().numpy()
+    if grams is None:
+        grams = target.unsqueeze(0)
+    elif grams.dim() != 3:
+        raise ValueError(f"grams must have shape (B, d, d), got {tuple(grams.shape)}")
+    _validate.square("grams", grams, batch=True)
+    _validate.same_dimension(grams=grams, target=target)
+    tests = grams.cpu().numpy()
 
     def objective(weights: Array) -> tuple[float, Array]:
-        return log_error(weights, first, second, sigma, steps)
+        return log_error(weights, first, second, tests, steps)
 
     vertices, equal = np.eye(count), np.full(count, 1 / count)
     starts = [equal, min(vertices, key=lambda vertex: objective(vertex)[0])]
@@ -319,10 +332,10 @@ def select_tasks(
     return torch.as_tensor(min(candidates, key=lambda weights: objective(weights)[0])).to(target)
 
 
-def log_error(weights: Array, first: Array, second: Array, target: Array, steps: int) -> tuple[float, Array]:
-    """Logarithm of the exact error after `steps` steps, and its gradient in the (unnormalised) weights.
+def log_error(weights: Array, first: Array, second: Array, tests: Array, steps: int) -> tuple[float, Array]:
+    """Logarithm of the mean error after `steps` steps, and its gradient in the (unnormalised) weights.
 
-    With F = ‖M^k‖², M = I − AΣ and A = E₁E₂⁻¹, the chain rule runs through
+    For one test covariance Σ̂, with F = ‖M^k‖², M = I − AΣ̂ and A = E₁E₂⁻¹, the chain rule runs through
     dF/dM = 2 Σ_j (M^j)ᵀ M^k (M^{k−1−j})ᵀ.
 
     Parameters
@@ -331,8 +344,8 @@ def log_error(weights: Array, first: Array, second: Array, target: Array, steps:
         Non-negative, not all zero; only their ratios matter.
     first, second : arrays of shape (T, d, d)
         E[Σ̂] = Λ_ℓ and E[Σ̂²] of each task.
-    target : array of shape (d, d)
-        Covariance Σ.
+    tests : array of shape (B, d, d)
+        Covariances Σ̂ to average over.
     steps : int
         k, at least 1.
 
@@ -344,19 +357,20 @@ def log_error(weights: Array, first: Array, second: Array, target: Array, steps:
     """
     total = weights.sum()
     probs = weights / total
-    identity = np.eye(target.shape[0])
+    identity = np.eye(tests.shape[-1])
     mean, mean_square = np.tensordot(probs, first, 1), np.tensordot(probs, second, 1)
     # The floor makes A vanish where no task has features: there gradient descent from zero leaves it.
     inverse = np.linalg.inv(mean_square + 1e-14 * np.trace(mean_square) * identity)
-    step = identity - mean @ inverse @ target
-    powers = [identity]
+    step = identity - mean @ inverse @ tests
+    powers = [np.broadcast_to(identity, step.shape)]
     for _ in range(steps):
         powers.append(powers[-1] @ step)
-    error = float(np.square(powers[-1]).sum())
+    error = float(np.square(powers[-1]).sum()) / len(tests)
     if error == 0:
         return -math.inf, np.zeros_like(weights)
-    inward = sum(powers[j].T @ powers[-1] @ powers[steps - 1 - j].T for j in range(steps))
-    by_mean = -2 * inward @ target.T @ inverse.T  # dF/dE₁; and dF/dE₂ = −Aᵀ dF/dE₁
+    back = [power.swapaxes(1, 2) for power in powers]
+    inward = np.sum([back[j] @ powers[-1] @ back[steps - 1 - j] for j in range(steps)], axis=0)
+    by_mean = -2 * (inward @ tests.swapaxes(1, 2)).mean(0) @ inverse.T  # dF/dE₁; and dF/dE₂ = −Aᵀ dF/dE₁
     slope = np.tensordot(first, by_mean, 2) - np.tensordot(second, (mean @ inverse).T @ by_mean, 2)
     return math.log(error), (slope - slope @ probs) / (total * error)
 
