@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def render(settings: Settings, outcomes: list[Outcome]) -> bool:
     return True
 
 
-def stage(settings: Settings, failed: dict[str, str | None]) -> Path:
+def stage(settings: Settings, failed: Mapping[str, str]) -> Path:
     """Lay out the source tree that is rendered: configuration, prose pages and executed notebooks."""
     shutil.rmtree(paths.SOURCE, ignore_errors=True)
     (paths.SOURCE / "notebooks").mkdir(parents=True)
@@ -78,7 +79,7 @@ def stage(settings: Settings, failed: dict[str, str | None]) -> Path:
     for source in provenance.chapters():
         target = paths.SOURCE / "notebooks" / f"{source.stem}.ipynb"
         if source.stem in failed:
-            target.with_suffix(".md").write_text(_failure_page(source, failed[source.stem] or ""), encoding="utf-8")
+            target.with_suffix(".md").write_text(_failure_page(source, failed[source.stem]), encoding="utf-8")
         else:
             notebook = notebooks.finished(source, settings)
             target.write_text(notebooks.dumps(_shown_with(notebook, parameters)), encoding="utf-8")

@@ -1,0 +1,49 @@
+"""Fixtures shared by all tests, and run-time checks of every shape in `tsl` (``--jaxtyping-packages`` in pyproject.toml)."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jaxtyping
+import pytest
+
+os.environ.pop("TSL_PROFILE", None)  # a profile left over in the shell must not change what is tested
+_raises = pytest.raises
+
+
+@contextmanager
+def _unchecked() -> Iterator[None]:
+    """Let the package's own validation answer, as it does for a user, instead of the run-time check of shapes."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def _raises_unchecked(expected: Any, *args: Any, **kwargs: Any) -> Any:
+    """``pytest.raises``; where a ValueError is expected, bad input reaches the function it is meant for."""
+    if expected is not ValueError:
+        return _raises(expected, *args, **kwargs)
+    if args:
+        function: Callable[..., Any] = args[0]
+        with _unchecked():
+            return _raises(expected, function, *args[1:], **kwargs)
+    return _both(**kwargs)
+
+
+@contextmanager
+def _both(**kwargs: Any) -> Iterator[Any]:
+    with _raises(ValueError, **kwargs) as caught, _unchecked():
+        yield caught
+
+
+pytest.raises = _raises_unchecked  # type: ignore[assignment]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """Root of the repository."""
+    return Path(__file__).resolve().parents[1]
