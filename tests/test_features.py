@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tsl import covariance, features, fourth_moment
+from tsl import covariance, errors, features, fourth_moment, theory
 
 SHAPES = {
     "iris": (150, 4),
@@ -91,6 +91,15 @@ def test_compress_drops_the_pixels_that_are_never_inked_and_changes_nothing_else
     torch.testing.assert_close(reduced @ reduced.mT, x @ x.mT)  # all inner products, hence all labels
     assert math.isinf(covariance.hardness(second(x)))
     assert math.isfinite(covariance.hardness(second(reduced)))
+
+
+def test_a_direction_that_no_row_has_costs_one_at_every_step_and_nothing_else():
+    x = features.standardise(features.load("digits").x)
+    gram = features.sample_moments(x, 200, 3, generator=generator()).gram
+    axes = features.principal_axes(x)
+    whole = errors.propagated_error(gram, theory.gamma(second(x), 200), 3)
+    reduced = errors.propagated_error(axes.mT @ gram @ axes, axes.mT @ theory.gamma(second(x), 200) @ axes, 3)
+    torch.testing.assert_close(whole, reduced + 3)
 
 
 def test_compress_to_a_rank_keeps_the_strongest_directions():
