@@ -42,16 +42,35 @@ def _number(name: str, value: Any, strict: bool) -> float:
     return number
 
 
+def floating(name: str, value: Any) -> Tensor:
+    """Return `value` if it is a floating-point tensor."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        raise ValueError(f"{name} must be a floating-point tensor, got {_describe(value)}")
+    return value
+
+
+def finite(name: str, value: Any) -> Tensor:
+    """Return `value` if it is a floating-point tensor without NaN or infinity."""
+    if not torch.isfinite(floating(name, value)).all():
+        raise ValueError(f"{name} must be finite, got entries that are NaN or infinite")
+    return value
+
+
 def square(name: str, value: Any, batch: bool = False) -> Tensor:
     """Return `value` if it is a finite floating (d, d) tensor, or (B, d, d) where `batch` allows it."""
     dims = (2, 3) if batch else (2,)
-    if not isinstance(value, Tensor) or not value.is_floating_point():
-        raise ValueError(f"{name} must be a floating-point tensor, got {_describe(value)}")
+    floating(name, value)
     if value.dim() not in dims or value.shape[-1] != value.shape[-2] or value.shape[-1] < 1:
         allowed = "(d, d) or (B, d, d)" if batch else "(d, d)"
         raise ValueError(f"{name} must have shape {allowed}, got {tuple(value.shape)}")
-    if not torch.isfinite(value).all():
-        raise ValueError(f"{name} must be finite, got entries that are NaN or infinite")
+    return finite(name, value)
+
+
+def invertible(name: str, value: Any, batch: bool = False) -> Tensor:
+    """Return `value` if it is a finite, invertible (d, d) tensor, or (B, d, d) where `batch` allows it."""
+    square(name, value, batch)
+    if (torch.linalg.inv_ex(value).info != 0).any():
+        raise ValueError(f"{name} must be invertible, got a singular matrix")
     return value
 
 
@@ -79,12 +98,45 @@ def same_dimension(**named: Tensor) -> None:
 
 def probabilities(name: str, value: Sequence[float] | Tensor, count: int) -> Tensor:
     """Return `value` as a float64 tensor of `count` non-negative entries that sum to 1."""
-    probs = torch.as_tensor(value, dtype=torch.float64)
+    try:
+        probs = torch.as_tensor(value, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{name} must hold {count} probabilities, got {value!r}") from None
     if probs.shape != (count,):
         raise ValueError(f"{name} must hold {count} probabilities, got shape {tuple(probs.shape)}")
     if not torch.isfinite(probs).all() or (probs < 0).any() or abs(probs.sum().item() - 1) > 1e-8:
         raise ValueError(f"{name} must be non-negative and sum to 1, got {probs.tolist()}")
     return probs
+
+
+def generator(name: str, value: Any) -> torch.Generator | None:
+    """Return `value` if it is a torch.Generator or None."""
+    if value is not None and not isinstance(value, torch.Generator):
+        raise ValueError(f"{name} must be a torch.Generator, got {value!r}")
+    return value
+
+
+def instance(name: str, value: Any, kind: type) -> None:
+    """Raise unless `value` is an instance of `kind`."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} must be of type {kind.__name__}, got {_describe(value)}")
+
+
+def tasks(covs: Any, probs: Any, lengths: Any) -> Tensor:
+    """Check the covariances, probabilities and prompt lengths of a mixture; return the probabilities in float64."""
+    for name, value in (("covs", covs), ("lengths", lengths)):
+        if not isinstance(value, Sequence | Tensor) or isinstance(value, str):
+            raise ValueError(f"{name} must be a sequence, got {value!r}")
+    if len(covs) < 1 or len(lengths) != len(covs):
+        raise ValueError(
+            f"covs and lengths must name the same tasks, at least one, got {len(covs)} and {len(lengths)}"
+        )
+    checked = probabilities("probs", probs, len(covs))
+    for index, (cov, length) in enumerate(zip(covs, lengths, strict=True)):
+        covariance(f"covs[{index}]", cov)
+        positive_int(f"lengths[{index}]", length)
+    same_dimension(**{f"covs[{index}]": cov for index, cov in enumerate(covs)})
+    return checked
 
 
 def _describe(value: Any) -> str:

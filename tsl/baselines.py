@@ -16,10 +16,16 @@ from tsl.prompts import Moments, Prompts
 
 def _constant(answer: Tensor, steps: int) -> Tensor:
     """Chain that jumps from zero to `answer` in its first step and stays there."""
-    _validate.at_least("steps", steps, 0)
     chain = answer[:, None].repeat(1, steps + 1, 1)
     chain[:, 0] = 0
     return chain
+
+
+def _moments(prompts: Prompts, steps: int) -> Moments:
+    """Σ̂ and b of the prompts, after checking the arguments that all solvers share."""
+    _validate.at_least("steps", steps, 0)
+    _validate.instance("prompts", prompts, Prompts)
+    return prompts.moments()
 
 
 def _apply(matrix: Tensor, vector: Tensor) -> Tensor:
@@ -45,6 +51,7 @@ def ols(prompts: Prompts, steps: int = 1) -> Float[Tensor, "B k d"]:
     ValueError
         If `steps` < 0.
     """
+    _moments(prompts, steps)
     return _constant(_apply(torch.linalg.pinv(prompts.x), prompts.y), steps)
 
 
@@ -72,7 +79,7 @@ def ridge(prompts: Prompts, steps: int = 1, penalty: float = 1.0) -> Float[Tenso
         If `steps` < 0 or `penalty` <= 0.
     """
     penalty = _validate.positive("penalty", penalty)
-    moments, m = prompts.moments(), prompts.x.shape[1]
+    moments, m = _moments(prompts, steps), prompts.x.shape[1]
     identity = torch.eye(moments.gram.shape[-1], dtype=moments.gram.dtype, device=moments.gram.device)
     return _constant(torch.linalg.solve(moments.gram + penalty / m * identity, moments.cross), steps)
 
@@ -99,8 +106,7 @@ def gradient_descent(prompts: Prompts, steps: int, learning_rate: float | None =
     ValueError
         If `steps` < 0 or `learning_rate` <= 0.
     """
-    _validate.at_least("steps", steps, 0)
-    moments = prompts.moments()
+    moments = _moments(prompts, steps)
     if learning_rate is None:
         spectrum = torch.linalg.eigvalsh(moments.gram)
         lowest = max(0, prompts.x.shape[2] - prompts.x.shape[1])  # rank m < d leaves d − m zero eigenvalues
@@ -132,8 +138,7 @@ def newton(prompts: Prompts, steps: int) -> Float[Tensor, "B k d"]:
     ValueError
         If `steps` < 0.
     """
-    _validate.at_least("steps", steps, 0)
-    moments = prompts.moments()
+    moments = _moments(prompts, steps)
     inverse = torch.linalg.pinv(moments.gram, hermitian=True)
     chain = [torch.zeros_like(moments.w)]
     for _ in range(steps):
@@ -160,8 +165,7 @@ def conjugate_gradient(prompts: Prompts, steps: int) -> Float[Tensor, "B k d"]:
     ValueError
         If `steps` < 0.
     """
-    _validate.at_least("steps", steps, 0)
-    moments = prompts.moments()
+    moments = _moments(prompts, steps)
     w = torch.zeros_like(moments.w)
     residual = moments.cross
     direction = residual

@@ -121,7 +121,7 @@ class Measurement:
             "expected": str(self.claim.expected),
             "as_expected": self.as_expected,
             "profile": self.profile,
-            "checks": [vars(check) for check in self.checks],
+            "checks": [_storable(check) for check in self.checks],
         }
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
@@ -146,10 +146,13 @@ def load(path: Path = paths.CLAIMS) -> dict[str, Claim]:
     Raises
     ------
     ValueError
-        If the file is not a list of claims, an id is malformed or stands twice, a field is missing, unknown or empty, or an
-        expected verdict is not a verdict.
+        If the file is not a list of claims, an id is malformed or stands twice, a field is missing, unknown or empty, an
+        expected verdict is not a verdict, or `rests_on` names something that is not ``module.function``.
     """
-    rows = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        rows = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path.name} must be YAML, got {error}") from None
     if not isinstance(rows, list):
         raise ValueError(f"{path.name} must hold a list of claims, got {type(rows).__name__}")
     required = {"id", "title", "source", "statement", "chapter", "expected"}
@@ -170,10 +173,13 @@ def load(path: Path = paths.CLAIMS) -> dict[str, Claim]:
             raise ValueError(
                 f"claim {name}: expected must be one of {', '.join(Verdict)}, got {row['expected']!r}"
             )
+        rests_on = row.get("rests_on", [])
+        if not isinstance(rests_on, list) or not all(_names_function(entry) for entry in rests_on):
+            raise ValueError(
+                f"claim {name}: rests_on must be a list of functions of tsl (module.function), got {rests_on!r}"
+            )
         values = {key: row[key].strip() for key in required - {"expected"}}
-        ledger[name] = Claim(
-            **values, expected=Verdict(row["expected"]), rests_on=tuple(row.get("rests_on") or ())
-        )
+        ledger[name] = Claim(**values, expected=Verdict(row["expected"]), rests_on=tuple(rests_on))
     return ledger
 
 
@@ -246,7 +252,15 @@ def above(label: str, measured: float, bound: float) -> Check:
 
 
 def inside(label: str, measured: float, low: float, high: float) -> Check:
-    """Check that a measured number lies between `low` and `high`."""
+    """Check that a measured number lies between `low` and `high`.
+
+    Raises
+    ------
+    ValueError
+        If `low` > `high`.
+    """
+    if low > high:
+        raise ValueError(f"low must be at most high, got low={low!r} and high={high!r}")
     return _check(label, measured, f"{number(low)} … {number(high)}", low <= measured <= high)
 
 
@@ -257,17 +271,44 @@ def _check(label: str, measured: float, predicted: str, passed: bool) -> Check:
 
 
 def number(value: float) -> str:
-    """Format a number for a reader: three significant digits, powers of ten where they help."""
-    if not math.isfinite(value):
-        return "∞" if value > 0 else ("−∞" if value < 0 else "undefined")
-    if value == 0:
+    """Format a number for a reader: about three significant digits, powers of ten where they help, a true minus sign.
+
+    Parameters
+    ----------
+    value : float
+        May be infinite or NaN.
+
+    Returns
+    -------
+    str
+        Such as ``0.123``, ``−45``, ``12,346``, ``−2·10^−5``, ``∞`` or ``undefined``.
+    """
+    value = float(value)
+    size = abs(value)
+    if math.isnan(value):
+        return "undefined"
+    if math.isinf(value):
+        text = "∞"
+    elif size == 0:
         return "0"
-    if 1e-3 <= abs(value) < 1e5:
-        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-    mantissa, exponent = f"{value:.2g}".split("e") if "e" in f"{value:.2g}" else f"{value:.1e}".split("e")
-    power = exponent.lstrip("+").replace("-", "−").lstrip("0")
-    power = re.sub(r"^−0+", "−", power)
-    return f"{mantissa}·10^{power}"
+    elif 9.995e-4 <= size < 99_999.5:
+        text = f"{size:.3g}" if size < 999.5 else f"{size:,.0f}"
+    else:
+        mantissa, exponent = f"{size:.1e}".split("e")
+        text = f"{mantissa.removesuffix('.0')}·10^{int(exponent)}"
+    return f"{'-' if value < 0 else ''}{text}".replace("-", "−")
+
+
+def _storable(check: Check) -> dict[str, Any]:
+    """Fields of a check as JSON can hold them: it knows no infinity, so such numbers are stored as text."""
+    value = check.measured
+    return vars(check) | {"measured": value if math.isfinite(value) else str(value)}
+
+
+def _names_function(entry: Any) -> bool:
+    """Whether `entry` reads ``module.function`` with a module that the package has."""
+    match = re.fullmatch(r"(\w+)\.(\w+)", entry) if isinstance(entry, str) else None
+    return match is not None and (paths.PACKAGE / f"{match[1]}.py").is_file()
 
 
 def box(claim: Claim, measurement: dict[str, Any]) -> str:

@@ -45,10 +45,13 @@ def chain_of_thought(
     Raises
     ------
     ValueError
-        If `steps` < 0, or the model returns a chain of another shape.
+        If `steps` < 0, the model cannot think, or it returns a chain of another shape.
     """
     _validate.at_least("steps", steps, 0)
+    _validate.instance("prompts", prompts, Prompts)
     think = getattr(model, "think", model)
+    if not callable(think):
+        raise ValueError(f"model must have a method think or be callable, got {model!r}")
     chain: Tensor = think(prompts, steps)
     expected = (prompts.w.shape[0], steps + 1, prompts.w.shape[1])
     if chain.shape != expected:
@@ -84,8 +87,11 @@ def pseudo_newton(
         If `steps` < 0 or the shapes disagree.
     """
     _validate.at_least("steps", steps, 0)
-    _validate.square("gamma", gamma, batch=True)
+    _validate.instance("moments", moments, Moments)
+    _validate.invertible("gamma", gamma, batch=True)
     _validate.same_dimension(gamma=gamma, w=moments.w)
+    if gamma.dim() == 3 and len(gamma) != len(moments.w):
+        raise ValueError(f"gamma must hold one matrix or one for each of {len(moments.w)} prompts, got {len(gamma)}")
     step = torch.linalg.solve(gamma, moments.gram)
     drift = torch.linalg.solve(gamma, moments.cross.unsqueeze(-1)).squeeze(-1)
     chain = [torch.zeros_like(moments.w)]

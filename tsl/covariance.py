@@ -57,9 +57,10 @@ def rotate(cov: Float[Tensor, "d d"], generator: torch.Generator) -> Float[Tenso
     Raises
     ------
     ValueError
-        If `cov` is not a covariance.
+        If `cov` is not a covariance or `generator` not a generator.
     """
     _validate.covariance("cov", cov)
+    _validate.generator("generator", generator)
     gaussian = torch.randn(cov.shape, generator=generator, dtype=cov.dtype, device=cov.device)
     q, r = torch.linalg.qr(gaussian)
     q = q * torch.sign(torch.diagonal(r))  # without the signs QR is not Haar distributed
@@ -144,11 +145,11 @@ def wishart(
     root = square_root(cov)
     _validate.positive_int("m", m)
     _validate.positive_int("size", size)
+    _validate.generator("generator", generator)
     d = cov.shape[0]
     rank = min(d, m)
-    kind = {"dtype": cov.dtype, "device": cov.device}
-    factor = torch.randn((size, d, rank), generator=generator, **kind).tril(-1)
-    shape = (m - torch.arange(rank, **kind)) / 2
+    factor = torch.randn((size, d, rank), generator=generator, dtype=cov.dtype, device=cov.device).tril(-1)
+    shape = (m - torch.arange(rank, dtype=cov.dtype, device=cov.device)) / 2
     chi_square = 2 * torch._standard_gamma(shape.expand(size, rank).contiguous(), generator=generator)
     torch.diagonal(factor, dim1=-2, dim2=-1).copy_(chi_square.sqrt())
     half = root @ factor

@@ -29,6 +29,8 @@ def squared_error(chain: Float[Tensor, "B k d"], w: Float[Tensor, "B d"]) -> Flo
     ValueError
         If the shapes disagree.
     """
+    _validate.floating("chain", chain)
+    _validate.floating("w", w)
     if chain.dim() != 3 or w.shape != (chain.shape[0], chain.shape[2]):
         raise ValueError(
             f"chain and w must have shapes (B, k, d) and (B, d), got {tuple(chain.shape)} and {tuple(w.shape)}"
@@ -62,8 +64,10 @@ def propagated_error(
     """
     _validate.at_least("steps", steps, 0)
     _validate.square("gram", gram, batch=True)
-    _validate.square("gamma", gamma, batch=True)
+    _validate.invertible("gamma", gamma, batch=True)
     _validate.same_dimension(gram=gram, gamma=gamma)
+    if gamma.dim() == 3 and gram.shape != gamma.shape:
+        raise ValueError(f"gamma must hold one matrix or one for each of {len(gram)} prompts, got {len(gamma)}")
     identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     step = identity - torch.linalg.solve(gamma, gram)
     power = identity.expand_as(step)
@@ -91,9 +95,9 @@ def standard_error(values: Tensor, dim: int = 0) -> Tensor:
     Raises
     ------
     ValueError
-        If there are fewer than two values along `dim`.
+        If `values` has no axis `dim`, or fewer than two values along it.
     """
-    count = values.shape[dim]
+    count = _replicas(values, dim)
     if count < 2:
         raise ValueError(f"values must hold at least 2 replicas along dim={dim}, got {count}")
     return values.std(dim) / count**0.5
@@ -120,8 +124,16 @@ def mean_interval(values: Tensor, dim: int = 0, confidence: float = 0.95) -> tup
     ValueError
         If `confidence` is not inside (0, 1) or there are fewer than two replicas.
     """
-    if not 0 < confidence < 1:
+    if isinstance(confidence, bool) or not isinstance(confidence, float | int) or not 0 < confidence < 1:
         raise ValueError(f"confidence must lie strictly between 0 and 1, got {confidence!r}")
-    half = float(stats.t.ppf((1 + confidence) / 2, values.shape[dim] - 1)) * standard_error(values, dim)
+    half = standard_error(values, dim) * float(stats.t.ppf((1 + confidence) / 2, _replicas(values, dim) - 1))
     mean = values.mean(dim)
     return mean, mean - half, mean + half
+
+
+def _replicas(values: Tensor, dim: int) -> int:
+    """Length of the axis of replicas, after checking that there is such an axis."""
+    _validate.floating("values", values)
+    if isinstance(dim, bool) or not isinstance(dim, int) or not -values.dim() <= dim < values.dim():
+        raise ValueError(f"dim must be an axis of values, which has {values.dim()}, got {dim!r}")
+    return values.shape[dim]

@@ -24,7 +24,12 @@ class Moments:
     cross : Tensor of shape (B, d)
         b = Xᵀy/n; equal to Σ̂w* when labels are noiseless.
     w : Tensor of shape (B, d)
-        True weights w*.
+        True weights w*; NaN where they are not known.
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree or an entry of Σ̂ or b is not finite.
     """
 
     gram: Float[Tensor, "B d d"]
@@ -32,6 +37,9 @@ class Moments:
     w: Float[Tensor, "B d"]
 
     def __post_init__(self) -> None:
+        _validate.finite("gram", self.gram)
+        _validate.finite("cross", self.cross)
+        _validate.floating("w", self.w)  # NaN stands for weights that nobody knows
         size, d = tuple(self.w.shape) if self.w.dim() == 2 else (-1, -1)
         if self.gram.shape != (size, d, d) or self.cross.shape != (size, d):
             raise ValueError(
@@ -51,7 +59,12 @@ class Prompts:
     y : Tensor of shape (B, n)
         Labels, y_i = ⟨w*, x_i⟩ (+ noise).
     w : Tensor of shape (B, d)
-        True weights w*.
+        True weights w*; NaN where they are not known.
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree, there is no example or an entry of x or y is not finite.
     """
 
     x: Float[Tensor, "B n d"]
@@ -59,6 +72,9 @@ class Prompts:
     w: Float[Tensor, "B d"]
 
     def __post_init__(self) -> None:
+        _validate.finite("x", self.x)
+        _validate.finite("y", self.y)
+        _validate.floating("w", self.w)  # NaN stands for weights that nobody knows
         size, n, d = tuple(self.x.shape) if self.x.dim() == 3 else (-1, -1, -1)
         if self.y.shape != (size, n) or self.w.shape != (size, d) or n < 1:
             raise ValueError(
@@ -67,7 +83,12 @@ class Prompts:
             )
 
     def moments(self) -> Moments:
-        """Σ̂ and b of each prompt."""
+        """Σ̂ and b of each prompt.
+
+        Returns
+        -------
+        Moments
+        """
         n = self.x.shape[1]
         return Moments(self.x.mT @ self.x / n, torch.einsum("bnd,bn->bd", self.x, self.y) / n, self.w)
 
@@ -103,6 +124,7 @@ def sample_prompts(
     _validate.positive_int("n", n)
     _validate.positive_int("size", size)
     noise = _validate.non_negative("noise", noise)
+    _validate.generator("generator", generator)
     d = cov.shape[0]
 
     def normal(*shape: int) -> Tensor:
@@ -180,25 +202,36 @@ class TaskMixture:
     lengths: Sequence[int]
 
     def __post_init__(self) -> None:
-        if len(self.covs) < 1 or len(self.lengths) != len(self.covs):
-            raise ValueError(
-                f"covs and lengths must name the same tasks, at least one, got {len(self.covs)} and {len(self.lengths)}"
-            )
-        _validate.probabilities("probs", self.probs, len(self.covs))
-        for index, (cov, length) in enumerate(zip(self.covs, self.lengths, strict=True)):
-            _validate.covariance(f"covs[{index}]", cov)
-            _validate.positive_int(f"lengths[{index}]", length)
-        _validate.same_dimension(**{f"covs[{index}]": cov for index, cov in enumerate(self.covs)})
+        _validate.tasks(self.covs, self.probs, self.lengths)
 
     def _counts(self, size: int, generator: torch.Generator | None) -> list[int]:
         _validate.positive_int("size", size)
+        _validate.generator("generator", generator)
         probs = torch.as_tensor(self.probs, dtype=torch.float64)
         device = generator.device if generator is not None else None
         drawn = torch.multinomial(probs.to(device), size, replacement=True, generator=generator)
         return torch.bincount(drawn, minlength=len(self.covs)).tolist()
 
     def sample(self, size: int, generator: torch.Generator | None = None) -> list[Prompts]:
-        """Draw `size` prompts; they come grouped by task, since lengths differ, and tasks that were not drawn are left out."""
+        """Draw prompts, each from a task drawn with its probability.
+
+        Parameters
+        ----------
+        size : int
+            Number of prompts over all tasks, at least 1.
+        generator : torch.Generator, optional
+            Source of randomness.
+
+        Returns
+        -------
+        list of Prompts
+            Grouped by task, since lengths differ; tasks that were not drawn are left out.
+
+        Raises
+        ------
+        ValueError
+            If `size` < 1.
+        """
         return [
             sample_prompts(cov, length, count, generator=generator)
             for cov, length, count in zip(self.covs, self.lengths, self._counts(size, generator), strict=True)
@@ -206,7 +239,25 @@ class TaskMixture:
         ]
 
     def sample_moments(self, size: int, generator: torch.Generator | None = None) -> Moments:
-        """Draw the moments of `size` prompts, as one batch ordered by task."""
+        """Draw the moments of prompts, each from a task drawn with its probability.
+
+        Parameters
+        ----------
+        size : int
+            Number of prompts over all tasks, at least 1.
+        generator : torch.Generator, optional
+            Source of randomness.
+
+        Returns
+        -------
+        Moments
+            One batch, ordered by task.
+
+        Raises
+        ------
+        ValueError
+            If `size` < 1.
+        """
         parts = [
             sample_moments(cov, length, count, generator=generator)
             for cov, length, count in zip(self.covs, self.lengths, self._counts(size, generator), strict=True)

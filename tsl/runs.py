@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from tsl import provenance
+from tsl import _validate, provenance
 
 T = TypeVar("T")
 
@@ -44,11 +44,42 @@ class Run:
     measurements: list[Any] = field(default_factory=list, repr=False)
 
     def pick(self, *, ci: T, laptop: T, paper: T) -> T:
-        """Value for the current profile."""
+        """Value for the current profile.
+
+        Parameters
+        ----------
+        ci, laptop, paper
+            A value for each profile.
+
+        Returns
+        -------
+        The one of this run's profile.
+        """
         return {"ci": ci, "laptop": laptop, "paper": paper}[self.profile]
 
     def generator(self, role: str, replica: int = 0) -> torch.Generator:
-        """Random stream of its own for a role (``"data"``, ``"init"``, ...) and a replica; the same one each time it is asked for."""
+        """Random stream of its own for a role and a replica; a fresh start of the same stream each time it is asked for.
+
+        Parameters
+        ----------
+        role : str
+            What the numbers are for, such as ``"data"`` or ``"init"``.
+        replica : int
+            Which of several independent repetitions, at least 0.
+
+        Returns
+        -------
+        torch.Generator
+            On the device of the run.
+
+        Raises
+        ------
+        ValueError
+            If `role` is not a text or is empty, or `replica` < 0.
+        """
+        if not isinstance(role, str) or not role:
+            raise ValueError(f"role must be a non-empty text, got {role!r}")
+        _validate.at_least("replica", replica, 0)
         digest = hashlib.blake2b(f"{self.seed}/{role}/{replica}".encode(), digest_size=8).digest()
         return torch.Generator(self.device).manual_seed(int.from_bytes(digest, "big") >> 1)
 
@@ -84,13 +115,21 @@ def start(chapter: str, profile: str = "laptop", device: str = "cpu", seed: int 
     profile = os.environ.get("TSL_PROFILE") or profile
     if profile not in PROFILES:
         raise ValueError(f"profile must be one of {', '.join(PROFILES)}, got {profile!r}")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed must be an integer >= 0, got {seed!r}")
+    _validate.at_least("seed", seed, 0)
     return Run(chapter, profile, check_device(device), seed, provenance.code_version(chapter))
 
 
 def check_device(device: str) -> torch.device:
     """Return the torch device of that name, if this machine has it.
+
+    Parameters
+    ----------
+    device : str
+        ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+
+    Returns
+    -------
+    torch.device
 
     Raises
     ------

@@ -23,7 +23,7 @@ def _identity(like: Tensor) -> Tensor:
 
 def _pair(gamma: Tensor, cov: Tensor) -> Tensor:
     """Γ⁻¹Σ, after checking both."""
-    _validate.square("gamma", gamma)
+    _validate.invertible("gamma", gamma)
     _validate.covariance("cov", cov)
     _validate.same_dimension(gamma=gamma, cov=cov)
     return torch.linalg.solve(gamma, cov)
@@ -106,10 +106,7 @@ def gamma_mixture(
     ValueError
         If the arguments disagree in length, an entry is not allowed, or E[Σ̂] is singular (no task covers some direction).
     """
-    if len(covs) < 1 or len(lengths) != len(covs):
-        raise ValueError(f"covs and lengths must name the same tasks, at least one, got {len(covs)} and {len(lengths)}")
-    weights = _validate.probabilities("probs", probs, len(covs)).tolist()
-    _validate.same_dimension(**{f"covs[{index}]": cov for index, cov in enumerate(covs)})
+    weights = _validate.tasks(covs, probs, lengths).tolist()
     first = torch.stack([p * cov for p, cov in zip(weights, covs, strict=True)]).sum(0)
     second = torch.stack([p * second_moment(c, n) for p, c, n in zip(weights, covs, lengths, strict=True)]).sum(0)
     if math.isinf(hardness(first)):
