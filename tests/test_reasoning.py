@@ -1,0 +1,331 @@
+"""Worked chains are right, budgets do what they say, and a model learns to think from them."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tsl import reasoning, tuning
+from tsl.reasoning import BLANK, END, GO, CharGPT
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def small(layers=2, max_steps=4, places=2, seed=0):
+    return CharGPT(places, max_steps, layers, heads=2, width=16, generator=generator(seed))
+
+
+@pytest.fixture(scope="module")
+def gcd():
+    return reasoning.gcd_problems(2, 8)
+
+
+@pytest.fixture(scope="module")
+def root():
+    return reasoning.root_problems(2, 8)
+
+
+# --- the problems --------------------------------------------------------------------------------------------------
+
+
+def test_gcd_answers_are_those_of_the_standard_library(gcd):
+    pairs = gcd.question.tolist()
+    assert gcd.answer.tolist() == [math.gcd(a, b) for a, b in pairs]
+    assert min(gcd.answer.tolist()) == 2
+
+
+def test_gcd_problems_are_all_that_there_are(gcd):
+    def subtractions(a, b):  # sum of the partial quotients of Euclid's division, less one for the last
+        total = 0
+        while b:
+            total, a, b = total + a // b, b, a % b
+        return total - 1
+
+    wanted = {
+        (a, b)
+        for a in range(1, 100)
+        for b in range(1, 100)
+        if math.gcd(a, b) > 1 and 1 <= subtractions(a, b) <= 8
+    }
+    assert {tuple(pair) for pair in gcd.question.tolist()} == wanted
+    assert gcd.steps.tolist() == [subtractions(a, b) for a, b in gcd.question.tolist()]
+
+
+def test_every_euclid_step_keeps_the_divisor_and_shrinks_the_pair(gcd):
+    chain = torch.cat([gcd.question[:, None], gcd.states], 1)
+    assert torch.equal(torch.gcd(chain[..., 0], chain[..., 1]), gcd.answer[:, None].expand(-1, 9))
+    going = torch.arange(8) < gcd.steps[:, None]
+    assert torch.equal(chain.sum(-1).diff(dim=1) < 0, going)  # shrinks until it ends, then rests
+
+
+def test_euclid_chains_end_where_both_numbers_are_the_answer(gcd):
+    last = gcd.states[torch.arange(len(gcd)), gcd.steps - 1]
+    assert torch.equal(last, gcd.answer[:, None].expand(-1, 2))
+
+
+def test_root_chains_evaluate_the_polynomial_and_stop_at_its_first_root(root):
+    b, c = root.question.T
+    for problem in range(0, len(root), 7):
+        n = int(root.steps[problem])
+        values = [(x * x + int(b[problem]) * x + int(c[problem])) % 100 for x in range(1, n + 1)]
+        assert root.states[problem, :n].tolist() == [[x, v] for x, v in enumerate(values, 1)]
+        assert values.index(0) == n - 1 == int(root.answer[problem]) - 1
+
+
+def test_the_two_families_look_alike(gcd, root):
+    texts = [
+        reasoning.spell(reasoning.encode(family.take(torch.tensor([k])), torch.tensor([3]), 2)[0])
+        for family in (gcd, root)
+        for k in range(5)
+    ]
+    shapes = {"".join("d" if s.isdigit() else s for s in text[1:]) for text in texts}
+    assert shapes == {"dddd;dddd;dddd;dddd=dd"}
+
+
+# --- writing them down ---------------------------------------------------------------------------------------------
+
+
+def test_a_known_problem_is_written_as_in_the_book(gcd):
+    chosen = gcd.take((gcd.question == torch.tensor([38, 52])).all(1))
+    text = reasoning.spell(reasoning.encode(chosen, chosen.steps, 2)[0])
+    assert text == "g3852;3814;2414;1014;1004;0604;0204;0202=02"
+    assert reasoning.spell(reasoning.encode(chosen, torch.tensor([0]), 2)[0]) == "g3852=02"
+
+
+@given(st.integers(0, 999), st.integers(3, 5))
+def test_digits_spell_the_number(number, places):
+    written = reasoning.digits(torch.tensor(number), places)
+    assert int("".join(map(str, written.tolist()))) == number
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 8)), min_size=1, max_size=6))
+def test_encoding_can_be_read_back(choices):
+    everything = reasoning.gcd_problems(2, 8)
+    problems = everything.take(torch.tensor([index % len(everything) for index, _ in choices]))
+    written = torch.tensor([count for _, count in choices])
+    for row, text in enumerate(map(reasoning.spell, reasoning.encode(problems, written, 2))):
+        work, answer = text[1:].split("=")
+        pairs = [[int(pair[:2]), int(pair[2:])] for pair in work.split(";")]
+        assert pairs[0] == problems.question[row].tolist()
+        assert pairs[1:] == problems.states[row, : written[row]].tolist()
+        assert int(answer) == problems.answer[row]
+
+
+def test_a_split_keeps_mirror_images_together(gcd):
+    train, test = reasoning.split(gcd, 0.3, generator())
+    seen = {tuple(sorted(pair)) for pair in train.question.tolist()}
+    held = {tuple(sorted(pair)) for pair in test.question.tolist()}
+    assert not seen & held
+    assert len(train) + len(test) == len(gcd)
+    assert 0.2 < len(test) / len(gcd) < 0.4
+
+
+def test_draws_are_even_over_difficulty(gcd):
+    counts = reasoning.draw(gcd, 8000, generator()).steps.bincount(minlength=9)[1:]
+    assert ((counts - 1000).abs() < 5 * math.sqrt(1000 * 7 / 8)).all()
+
+
+# --- the model and its budgets -------------------------------------------------------------------------------------
+
+
+def test_the_cache_changes_nothing():
+    model = small()
+    tokens = torch.randint(0, 15, (3, 14), generator=generator())
+    caches = [reasoning.Cache(14) for _ in model.blocks]
+    steps = [model(tokens[:, :5], caches)] + [model(tokens[:, t : t + 1], caches) for t in range(5, 14)]
+    torch.testing.assert_close(torch.cat(steps, 1), model(tokens))
+
+
+def test_thinking_equals_rereading_the_whole_text(gcd):
+    """The one cached pass with all its forced answers equals greedy decoding of each budget from scratch."""
+    model, problems = small(), gcd.take(torch.arange(0, 60, 12))
+    thought = reasoning.think(model, problems, 3)
+
+    def force(text, marker, count):
+        text = torch.cat([text, torch.full((len(problems), 1), marker)], 1)
+        for _ in range(count):
+            text = torch.cat([text, model(text)[:, -1:, :10].argmax(-1)], 1)
+        return text
+
+    work = reasoning.encode(problems, torch.zeros_like(problems.steps), 2)[:, :5]
+    for budget in range(4):
+        after = model(work)[:, -1]
+        assert torch.equal(thought.would_stop[:, budget], after[:, END] > after[:, GO])
+        tens, units = force(work, END, 2)[:, -2:].T
+        assert torch.equal(thought.answer[:, budget], 10 * tens + units)
+        work = force(work, GO, 4)
+    assert torch.equal(
+        reasoning.digits(thought.states, 2).flatten(2), work[:, 5:20].view(len(problems), 3, 5)[..., 1:]
+    )
+
+
+def test_the_solution_is_not_shown_to_the_model(gcd):
+    model, problems = small(), gcd.take(torch.arange(9))
+    forged = reasoning.Problems(
+        problems.family, problems.question, problems.states * 0, problems.steps, problems.answer * 0
+    )
+    for honest, blind in zip(
+        reasoning.think(model, problems, 4), reasoning.think(model, forged, 4), strict=True
+    ):
+        assert torch.equal(honest, blind)
+
+
+def test_natural_length_is_the_first_stop_after_the_first_step():
+    stops = torch.tensor([[1, 0, 1, 1], [0, 0, 0, 0], [0, 1, 0, 1]]).bool()
+    zero = torch.zeros(3, 4, dtype=torch.long)
+    thought = reasoning.Thought(zero, stops, torch.zeros(3, 3, 2, dtype=torch.long))
+    assert thought.natural().tolist() == [2, 3, 1]
+
+
+def test_the_loss_looks_at_the_work_and_the_answer_only(gcd):
+    model, problems = small(), gcd.take(gcd.steps <= 4).take(torch.tensor([0, 50, 100]))
+    tokens = reasoning.encode(problems, problems.steps, 2)
+    logits = model(tokens).log_softmax(-1)
+    wanted = []
+    for row in range(3):
+        for t in range(5, tokens.shape[1]):
+            if tokens[row, t] != BLANK:
+                wanted.append(-logits[row, t - 1, tokens[row, t]])
+    torch.testing.assert_close(model.loss(tokens), torch.stack(wanted).mean())
+
+
+# --- the experiment ------------------------------------------------------------------------------------------------
+
+
+class Euclid(CharGPT):
+    """Not a network: writes true Euclid chains and reads the answer off the last state."""
+
+    def __init__(self, places=2, max_steps=8):
+        super().__init__(places, max_steps, 1, 1, 4, generator())
+        self.text = None
+
+    def forward(self, tokens, caches=None):
+        start = caches[0].length
+        self.text = tokens if start == 0 else torch.cat([self.text[:, :start], tokens], 1)
+        for cache in caches:
+            cache.length = start + tokens.shape[1]
+        logits = torch.zeros(*tokens.shape, 15)
+        for row, line in enumerate(map(reasoning.spell, self.text)):
+            logits[row, -1, self.following(line)] = 1.0
+        return logits
+
+    def following(self, line):
+        chain, _, answer = line[1:].partition("=")
+        numbers = [part for part in chain.split(";") if len(part) == 4]
+        a, b = int(numbers[-1][:2]), int(numbers[-1][2:])
+        if "=" in line:
+            return int(f"{min(a, b):02}"[len(answer)]) if len(answer) < 2 else BLANK
+        begun = chain.rsplit(";", 1)[-1] if ";" in chain else ""
+        if len(begun) == 4 or ";" not in chain:
+            return END if a == b else GO
+        a, b = (a - b, b) if a > b else (a, b - a) if b > a else (a, b)
+        return int(f"{a:02}{b:02}"[len(begun)])
+
+
+def test_evaluation_of_a_perfect_reasoner(gcd):
+    problems = gcd.take(torch.arange(0, len(gcd), 11))
+    found = tuning.evaluate(Euclid(), problems)
+    assert found["natural"] == found["exact"] == [1.0] * 8
+    assert found["stop"] == pytest.approx(range(1, 9))
+    assert sum(found["counts"]) == len(problems)
+    for n, row in enumerate(found["accuracy"], 1):
+        assert row[n:] == [1.0] * (9 - n)  # from the natural length on, the answer stands
+        assert row == sorted(row)  # and before it, thinking never hurts
+
+
+def test_diets_show_what_they_say(gcd):
+    chains = tuning.Diet(easiest=5, distinct=40).chains(gcd, generator())
+    assert len(chains) == 40
+    assert int(chains.steps.min()) >= 5
+    assert int(tuning.DIETS["easy"].chains(gcd, generator()).steps.max()) == 4
+
+
+def test_a_model_learns_one_digit_euclid():
+    """Twenty seconds of training suffice where the numbers have one digit: it must think, and think exactly."""
+    size = tuning.Size(places=1, max_steps=3, layers=2, heads=2, width=32)
+    problems = tuning.Material(
+        reasoning.gcd_problems(1, 3), reasoning.root_problems(1, 3), reasoning.gcd_problems(1, 3), None
+    )
+    model = size.model(generator())
+    history = tuning.train(
+        model, problems, tuning.Diet(), tuning.training.Schedule(250, 8e-3), size.batch, generator(1)
+    )
+    found = tuning.evaluate(model, problems.gcd)
+    answered = [value for value, count in zip(found["natural"], found["counts"], strict=True) if count]
+    assert min(answered) > 0.9
+    assert history.losses[-1] < 0.2 * history.losses[0]
+
+
+def test_a_study_is_reproducible_and_a_diet_does_not_depend_on_the_others(tmp_path):
+    size = tuning.Size(max_steps=3, layers=1, heads=2, width=8, batch=4, base=2, tune=2)
+    both = tuning.study(3, size, ["misaligned", "aligned"])
+    alone = tuning.study(3, size, ["aligned"], keep=tmp_path)
+    assert both["base"] == alone["base"] == tuning.study(3, size, ["aligned"], keep=tmp_path)["base"]
+    assert both["aligned"]["gcd"] == alone["aligned"]["gcd"]
+
+
+def test_an_unknown_size_is_refused_and_a_stored_record_is_not_made_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning.paths, "RESULTS", tmp_path)
+    tiny = tuning.Size(max_steps=5, layers=1, heads=2, width=8, batch=4, base=1, tune=1)
+    monkeypatch.setitem(tuning.SIZES, "tiny", tiny)
+    first = tuning.recall("tiny", 0)
+    monkeypatch.setattr(tuning, "study", None)
+    assert tuning.recall("tiny", 0) == first
+    assert first["settings"]["size"]["width"] == 8
+    with pytest.raises(ValueError, match="size must be one of small, paper"):
+        tuning.recall("huge", 0)
+
+
+def test_stored_weights_think_like_the_model_they_came_from(tmp_path, monkeypatch, gcd):
+    monkeypatch.setattr(tuning.paths, "RESULTS", tmp_path)
+    tiny = tuning.Size(max_steps=3, layers=1, heads=2, width=8, batch=4, base=1, tune=1)
+    monkeypatch.setitem(tuning.SIZES, "tiny", tiny)
+    tuning.study(0, tiny, ["aligned"], keep=tmp_path)
+    tuning.export("tiny", 0, ["aligned"], tmp_path)
+    weights = tuning.training.load_checkpoint(tuning.checkpoint(tmp_path, 0, "aligned"))
+    model = tuning.stored_model("tiny", 0, "aligned")
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, weights[f"model.{name}"], rtol=1e-3, atol=1e-6)
+    with pytest.raises(ValueError, match="diet must be one of aligned, got 'mixed'"):
+        tuning.stored_model("tiny", 0, "mixed")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: reasoning.gcd_problems(0), "places must be an integer >= 1, got 0"),
+        (lambda: reasoning.gcd_problems(4), "places must be 1, 2 or 3"),
+        (lambda: reasoning.root_problems(1, 10), "max_steps must be below 10"),
+        (lambda: reasoning.split(reasoning.gcd_problems(1, 3), 1.0, generator()), "held_out must lie"),
+        (
+            lambda: reasoning.think(small(), reasoning.gcd_problems(1, 3), 5),
+            "budget must be at most max_steps=4",
+        ),
+        (
+            lambda: reasoning.think(small(), reasoning.gcd_problems(1, 3), -1),
+            "budget must be an integer >= 0",
+        ),
+        (lambda: small()(torch.zeros(1, 40, dtype=torch.long)), "tokens must fit max_steps=4"),
+        (lambda: tuning.Diet(gcd=1.5), r"gcd must lie in \[0, 1\], got 1.5"),
+        (lambda: tuning.Diet(easiest=4, hardest=3), "hardest must be an integer >= 4"),
+        (
+            lambda: tuning.Diet(distinct=10**6).chains(reasoning.gcd_problems(1, 3), generator()),
+            "must leave problems",
+        ),
+        (lambda: tuning.study(0, diets=["keto"]), "diets must be among aligned.*'keto'"),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_encode_refuses_states_that_are_not_there(gcd):
+    few = gcd.take(torch.arange(2))
+    with pytest.raises(ValueError, match="written must hold 2 numbers from 0 to 8"):
+        reasoning.encode(few, torch.tensor([1, 9]), 2)

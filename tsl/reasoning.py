@@ -1,0 +1,356 @@
+"""Reasoning in miniature: a decoder that reads a question character by character, works, and answers.
+
+Two families of questions with one surface form, so that they differ in what the work *means* and in nothing else:
+
+========  ====================================================  ===========================================
+family    a question and its work                               what a state says
+========  ====================================================  ===========================================
+``gcd``   ``g3852;3814;2414;1014;1004;0604;0204;0202=02``       the pair after subtracting the smaller
+``root``  ``p3188;0120;0254;0390;0428;0568;0610;0754;0800=08``  x = 1, 2, … and x² + 31x + 88 mod 100
+========  ====================================================  ===========================================
+
+Euclid's own algorithm subtracts; the remainder came later. Every state is two numbers of equal width, every chain
+stops at a state one can recognise (equal numbers; a value of zero), and after each state stands either ``;`` (go on)
+or ``=`` (answer). A budget on thinking is therefore one forced character.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from tsl import _validate
+from tsl.gpt import Block, Cache, init_gpt2
+
+SYMBOLS = "0123456789;=gp."
+GO, END, BLANK = (SYMBOLS.index(symbol) for symbol in ";=.")
+FAMILIES = {"gcd": SYMBOLS.index("g"), "root": SYMBOLS.index("p")}
+
+
+@dataclass(frozen=True)
+class Problems:
+    """Questions of one or several families with their worked solutions.
+
+    Parameters
+    ----------
+    family : Tensor, shape (P,)
+        Symbol that opens the question.
+    question : Tensor, shape (P, 2)
+        The two numbers asked about.
+    states : Tensor, shape (P, S, 2)
+        State after 1, 2, …, S steps of work. A finished chain rests in its last state.
+    steps : Tensor, shape (P,)
+        Steps that the work needs, 1 … S: our measure of difficulty.
+    answer : Tensor, shape (P,)
+        The one right answer.
+    """
+
+    family: Int[Tensor, " P"]
+    question: Int[Tensor, "P 2"]
+    states: Int[Tensor, "P S 2"]
+    steps: Int[Tensor, " P"]
+    answer: Int[Tensor, " P"]
+
+    def __len__(self) -> int:
+        return self.steps.shape[0]
+
+    def take(self, index: Tensor) -> Problems:
+        """Problems at the places, or under the mask, ``index``."""
+        return Problems(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    @staticmethod
+    def join(*parts: Problems) -> Problems:
+        """Problems of several collections with chains of equal room, one after the other."""
+        columns = ([getattr(part, field.name) for part in parts] for field in fields(Problems))
+        return Problems(*(torch.cat(column) for column in columns))
+
+
+def gcd_problems(places: int = 2, max_steps: int = 8) -> Problems:
+    """All pairs whose greatest common divisor exceeds 1 and is found in 1 … ``max_steps`` subtractions.
+
+    Coprime pairs are left out (our choice): most pairs are, and guessing 1 would pay.
+
+    Parameters
+    ----------
+    places : int
+        Decimal places of every number.
+    max_steps : int
+        Longest chain.
+
+    Returns
+    -------
+    Problems
+        Ordered pairs: (38, 52) and (52, 38) are two questions.
+    """
+    a, b = _pairs(places, max_steps)
+    question, states = torch.stack([a, b], 1), []
+    steps = torch.zeros_like(a)
+    for _ in range(max_steps):
+        steps += a != b
+        a, b = torch.where(a > b, a - b, a), torch.where(b > a, b - a, b)
+        states.append(torch.stack([a, b], 1))
+    found = (a == b) & (a > 1) & (steps > 0) & (question > 0).all(1)
+    family = torch.full_like(a, FAMILIES["gcd"])
+    return Problems(family, question, torch.stack(states, 1), steps, a).take(found)
+
+
+def root_problems(places: int = 2, max_steps: int = 8) -> Problems:
+    """All (b, c) for which x² + bx + c has a root modulo 10^places; the answer is the first.
+
+    Parameters
+    ----------
+    places : int
+        Decimal places of every number, and the modulus 10^places.
+    max_steps : int
+        Longest chain: candidates are x = 1 … ``max_steps``.
+
+    Returns
+    -------
+    Problems
+    """
+    b, c = _pairs(places, max_steps)
+    x = torch.arange(1, max_steps + 1).expand(len(b), max_steps)
+    value = (x**2 + b[:, None] * x + c[:, None]) % 10**places
+    root = value == 0
+    steps = root.int().argmax(1) + 1
+    seen = torch.minimum(x, steps[:, None])
+    states = torch.stack([seen, value.gather(1, seen - 1)], 2)
+    family = torch.full_like(b, FAMILIES["root"])
+    return Problems(family, torch.stack([b, c], 1), states, steps, steps).take(root.any(1))
+
+
+def _pairs(places: int, max_steps: int) -> tuple[Tensor, Tensor]:
+    _validate.positive_int("places", places)
+    _validate.positive_int("max_steps", max_steps)
+    if places > 3:
+        raise ValueError(f"places must be 1, 2 or 3 (all pairs of numbers are listed), got {places}")
+    if max_steps >= 10**places:
+        raise ValueError(f"max_steps must be below 10**places = {10**places}, got {max_steps}")
+    numbers = torch.arange(10**places)
+    a, b = torch.meshgrid(numbers, numbers, indexing="ij")
+    return a.flatten(), b.flatten()
+
+
+def split(problems: Problems, held_out: float, generator: torch.Generator) -> tuple[Problems, Problems]:
+    """Split at random into problems to learn from and a share ``held_out`` to be tested on.
+
+    The pair (a, b) and its mirror (b, a) go to the same side: one would give the other away.
+
+    Raises
+    ------
+    ValueError
+        If ``held_out`` does not lie strictly between 0 and 1.
+    """
+    if not 0 < held_out < 1:
+        raise ValueError(f"held_out must lie strictly between 0 and 1, got {held_out!r}")
+    low, high = problems.question.min(1).values, problems.question.max(1).values
+    _, name = torch.unique(low * (int(high.max()) + 1) + high, return_inverse=True)
+    drawn = torch.rand(int(name.max()) + 1, generator=generator) < held_out
+    return problems.take(~drawn[name]), problems.take(drawn[name])
+
+
+def draw(problems: Problems, size: int, generator: torch.Generator) -> Problems:
+    """Draw ``size`` problems with replacement: first a number of steps, evenly, then a problem that needs as many."""
+    _validate.positive_int("size", size)
+    order = problems.steps.argsort(stable=True)
+    counts = problems.steps.bincount()
+    lengths = counts.nonzero().squeeze(1)
+    chosen = lengths[torch.randint(len(lengths), (size,), generator=generator)]
+    within = (torch.rand(size, generator=generator) * counts[chosen]).long()
+    return problems.take(order[counts.cumsum(0)[chosen] - counts[chosen] + within])
+
+
+def digits(numbers: Int[Tensor, "*B"], places: int) -> Int[Tensor, "*B places"]:
+    """Decimal digits of non-negative integers, the highest first."""
+    return torch.stack([numbers // 10**place % 10 for place in reversed(range(places))], -1)
+
+
+def spell(tokens: Int[Tensor, " T"]) -> str:
+    """Text of one sequence of tokens, without the blanks behind it."""
+    return "".join(SYMBOLS[token] for token in tokens.tolist()).rstrip(".")
+
+
+def encode(problems: Problems, written: Int[Tensor, " P"], places: int) -> Int[Tensor, "P T"]:
+    """Write problems down: question, the first ``written`` states, answer, and blanks up to the longest.
+
+    Parameters
+    ----------
+    problems : Problems
+        What to write.
+    written : Tensor, shape (P,)
+        States to write, 0 … S: 0 is a direct answer, ``problems.steps`` the natural chain.
+    places : int
+        Decimal places of every number.
+
+    Returns
+    -------
+    Tensor, shape (P, T)
+        Tokens, T = (2 places + 1)(max(written) + 1) + 1 + places.
+
+    Raises
+    ------
+    ValueError
+        If ``written`` asks for states that are not there.
+    """
+    S = problems.states.shape[1]
+    if written.shape != problems.steps.shape or int(written.min()) < 0 or int(written.max()) > S:
+        raise ValueError(
+            f"written must hold {len(problems)} numbers from 0 to {S}, got {written.tolist()[:8]}"
+        )
+    stride, longest, P = 2 * places + 1, int(written.max()), len(problems)
+    question = torch.cat([problems.family[:, None], digits(problems.question, places).flatten(1)], 1)
+    states = digits(problems.states[:, :longest], places).flatten(2)
+    work = torch.cat([states.new_full((P, longest, 1), GO), states], 2)
+    work = torch.where((torch.arange(longest) < written[:, None])[..., None], work, BLANK).flatten(1)
+    tokens = torch.cat([question, work, question.new_full((P, 1 + places), BLANK)], 1)
+    answer = torch.cat([question.new_full((P, 1), END), digits(problems.answer, places)], 1)
+    return tokens.scatter(1, (stride * (written + 1))[:, None] + torch.arange(1 + places), answer)
+
+
+class CharGPT(nn.Module):
+    """A GPT over characters, made of the blocks of `tsl.gpt`.
+
+    Positions are learned, and factored (our choice): which state of the chain, plus which character of the state. All
+    states share what a place in a state means, which makes the step from one state to the next quick to learn.
+
+    Parameters
+    ----------
+    places, max_steps : int
+        Decimal places of the numbers, and longest chain that positions are made for.
+    layers, heads, width : int
+        Shape of the model; see `tsl.gpt.Block`.
+    generator : torch.Generator
+        Source of the initial weights.
+    """
+
+    def __init__(
+        self, places: int, max_steps: int, layers: int, heads: int, width: int, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        for name, value in (
+            ("places", places),
+            ("max_steps", max_steps),
+            ("layers", layers),
+            ("width", width),
+        ):
+            _validate.positive_int(name, value)
+        self.places, self.max_steps, self.stride = places, max_steps, 2 * places + 1
+        self.symbol = nn.Embedding(len(SYMBOLS), width)
+        self.state = nn.Embedding(max_steps + 2, width)
+        self.place = nn.Embedding(self.stride, width)
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self.read_out = nn.Linear(width, len(SYMBOLS), bias=False)
+        init_gpt2(self, layers, generator)
+        with torch.no_grad():  # 0.02 suits a width of 2500: start a narrow model at its own scale, width^-1/2
+            for weight in self.parameters():
+                if weight.ndim == 2:
+                    weight.mul_(width**-0.5 / 0.02)
+
+    def forward(
+        self, tokens: Int[Tensor, "B T"], caches: list[Cache] | None = None
+    ) -> Float[Tensor, "B T symbols"]:
+        """Logits of the character after each character; with caches, ``tokens`` go on where those end."""
+        start = caches[0].length if caches else 0
+        where = torch.arange(start, start + tokens.shape[1], device=tokens.device)
+        if int(where[-1]) >= self.stride * (self.max_steps + 2):
+            raise ValueError(f"tokens must fit max_steps={self.max_steps}, got position {int(where[-1])}")
+        h = self.symbol(tokens) + self.state(where // self.stride) + self.place(where % self.stride)
+        for index, block in enumerate(self.blocks):
+            # One new token sees everything; several after a cache are never asked for here.
+            h = block(h, caches[index] if caches else None)
+        return self.read_out(self.norm(h))
+
+    def loss(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, ""]:
+        """Mean cross-entropy of all that follows the question: work, markers, and answer."""
+        target = tokens[:, self.stride :]
+        logits = self(tokens[:, :-1])[:, self.stride - 1 :]
+        return nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=BLANK)
+
+
+class Thought(NamedTuple):
+    """What a model does with P questions when it must think for 0, 1, …, K steps.
+
+    Parameters
+    ----------
+    answer : Tensor, shape (P, K + 1)
+        Answer after a chain cut, or drawn out, to each length.
+    would_stop : Tensor, shape (P, K + 1)
+        Whether the model prefers ``=`` to ``;`` at that length.
+    states : Tensor, shape (P, K, 2)
+        The chain it wrote.
+    """
+
+    answer: Int[Tensor, "P K1"]
+    would_stop: Bool[Tensor, "P K1"]
+    states: Int[Tensor, "P K 2"]
+
+    def natural(self) -> Int[Tensor, " P"]:
+        """Length at which the model, once it has begun to think, would have stopped by itself; K if it would not."""
+        K = self.would_stop.shape[1] - 1
+        begun = self.would_stop[:, 1:]
+        return torch.where(begun.any(1), begun.int().argmax(1) + 1, K)
+
+
+@torch.no_grad()
+def think(model: CharGPT, problems: Problems, budget: int) -> Thought:
+    """Answer every question after each number of steps 0 … ``budget``, in one greedy pass with a cache.
+
+    After each state the model is forced to answer (``=``), its answer is noted, the cache is wound back, and the model
+    is forced to go on (``;``). Digits are the model's own choice among digits.
+
+    Parameters
+    ----------
+    model : CharGPT
+        The model.
+    problems : Problems
+        Questions; the solutions are not shown.
+    budget : int
+        Longest chain, 0 … ``model.max_steps``.
+
+    Returns
+    -------
+    Thought
+
+    Raises
+    ------
+    ValueError
+        If ``budget`` is negative or more than the model has positions for.
+    """
+    _validate.at_least("budget", budget, 0)
+    if budget > model.max_steps:
+        raise ValueError(f"budget must be at most max_steps={model.max_steps}, got {budget}")
+    places, P = model.places, len(problems)
+    length = model.stride * (budget + 1) + 1 + places
+    caches = [Cache(length) for _ in model.blocks]
+    device = model.read_out.weight.device
+    question = torch.cat([problems.family[:, None], digits(problems.question, places).flatten(1)], 1)
+    logits = model(question.to(device), caches)[:, -1]
+    answers, stops, states = [], [], []
+    for step in range(budget + 1):
+        stops.append(logits[:, END] > logits[:, GO])
+        mark = caches[0].length
+        answers.append(_write(model, caches, P, END, 1)[0][:, 0])
+        for cache in caches:  # forget the answer
+            cache.length = mark
+        if step < budget:
+            state, logits = _write(model, caches, P, GO, 2)
+            states.append(state)
+    chain = torch.stack(states, 1) if states else question.new_zeros(P, 0, 2)
+    return Thought(torch.stack(answers, 1).cpu(), torch.stack(stops, 1).cpu(), chain.cpu())
+
+
+def _write(model: CharGPT, caches: list[Cache], size: int, marker: int, count: int) -> tuple[Tensor, Tensor]:
+    """Force a marker, let the model write ``count`` numbers; return them, (size, count), and the logits after them."""
+    token = torch.full((size, 1), marker, device=model.read_out.weight.device)
+    written = []
+    for _ in range(count * model.places):
+        token = model(token, caches)[:, -1:, :10].argmax(-1)
+        written.append(token)
+    logits = model(token, caches)[:, -1]
+    powers = 10 ** torch.arange(model.places - 1, -1, -1, device=token.device)
+    return (torch.cat(written, 1).view(size, count, model.places) * powers).sum(-1), logits

@@ -1,0 +1,360 @@
+"""The experiment of chapter 10: one generalist, tuned on different worked chains, then made to think for longer.
+
+Every seed has a *base*, trained a little on both families of `tsl.reasoning`, with direct answers and with worked
+chains. From this base start several tunings that differ only in the chains they are shown (a `Diet`). All tunings
+go on seeing direct answers of both families, so that none forgets the questions: with a budget of no steps they
+start level, and what happens with more steps is the doing of the chains.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from tsl import _validate, paths, reasoning, records, training
+from tsl.reasoning import CharGPT, Problems
+
+
+@dataclass(frozen=True)
+class Diet:
+    """Worked chains that a model is tuned on.
+
+    Parameters
+    ----------
+    gcd : float
+        Share of GCD chains, 0 … 1; the others are root searches.
+    easiest, hardest : int
+        Fewest and most steps of the GCD chains.
+    elastic : bool
+        Chains end anywhere, evenly over 1 … S states: cut before they are done, or drawn out by repeating the last
+        state. The answer asked for is always the right one.
+    distinct : int
+        Number of different GCD problems with a worked chain; 0 for all there are.
+    """
+
+    gcd: float = 1.0
+    easiest: int = 1
+    hardest: int = 99
+    elastic: bool = False
+    distinct: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.gcd <= 1:
+            raise ValueError(f"gcd must lie in [0, 1], got {self.gcd!r}")
+        _validate.positive_int("easiest", self.easiest)
+        _validate.at_least("hardest", self.hardest, self.easiest)
+        _validate.at_least("distinct", self.distinct, 0)
+
+    def chains(self, gcd: Problems, generator: torch.Generator) -> Problems:
+        """The GCD problems that this diet shows, out of those to learn from."""
+        kept = gcd.take((gcd.steps >= self.easiest) & (gcd.steps <= self.hardest))
+        if len(kept) < max(self.distinct, 1):
+            raise ValueError(f"distinct, easiest and hardest must leave problems, got {len(kept)} for {self}")
+        if self.distinct:
+            kept = kept.take(torch.randperm(len(kept), generator=generator)[: self.distinct])
+        return kept
+
+
+#: What the models of chapter 10 are tuned on; easy and hard split the chains of at most 8 steps in half.
+DIETS = {
+    "aligned": Diet(),
+    "misaligned": Diet(gcd=0.0),
+    "mixed": Diet(gcd=0.5),
+    "easy": Diet(hardest=4),
+    "hard": Diet(easiest=5),
+    "few": Diet(distinct=40),
+    "elastic": Diet(elastic=True),
+    "elastic misaligned": Diet(gcd=0.0, elastic=True),
+}
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large the experiment is.
+
+    Parameters
+    ----------
+    places, max_steps : int
+        Decimal places of the numbers; longest chain.
+    layers, heads, width : int
+        Shape of the model.
+    batch : int
+        Worked chains a step; half as many direct answers come on top.
+    base, tune : int
+        Optimiser steps of the base and of each tuning.
+    rate : float
+        Peak learning rate, of the base and of each tuning.
+    """
+
+    places: int = 2
+    max_steps: int = 8
+    layers: int = 2
+    heads: int = 4
+    width: int = 64
+    batch: int = 32
+    base: int = 900
+    tune: int = 700
+    rate: float = 8e-3
+
+    def model(self, generator: torch.Generator) -> CharGPT:
+        """A fresh model of this size."""
+        return CharGPT(self.places, self.max_steps, self.layers, self.heads, self.width, generator)
+
+
+#: Weight of the direct answers in the loss.
+DIRECT = 0.2
+
+#: The committed record; a laptop can make it again in half an hour.
+SMALL = Size()
+#: Three-digit numbers and a model fit for a GPU.
+PAPER = Size(places=3, max_steps=12, layers=6, heads=8, width=256, batch=512, base=6000, tune=4000, rate=1e-3)
+
+
+class Material(NamedTuple):
+    """Problems of a seed, to learn from and held out."""
+
+    gcd: Problems
+    root: Problems
+    gcd_test: Problems
+    root_test: Problems
+
+
+def material(size: Size, generator: torch.Generator) -> Material:
+    """All problems of both families; a fifth is held out."""
+    gcd, gcd_test = reasoning.split(reasoning.gcd_problems(size.places, size.max_steps), 0.2, generator)
+    root, root_test = reasoning.split(reasoning.root_problems(size.places, size.max_steps), 0.2, generator)
+    return Material(gcd, root, gcd_test, root_test)
+
+
+#: Sizes by name, as on the command line.
+SIZES = {"small": SMALL, "paper": PAPER}
+
+
+def train(
+    model: CharGPT,
+    problems: Material,
+    diet: Diet,
+    schedule: training.Schedule,
+    batch: int,
+    generator: torch.Generator,
+    checkpoint: Path | None = None,
+) -> training.History:
+    """Train a model in place on the chains of a diet and on direct answers of both families.
+
+    Parameters
+    ----------
+    model : CharGPT
+        Trained in place.
+    problems : Material
+        Problems to learn from.
+    diet : Diet
+        Which chains.
+    schedule : Schedule
+        Steps and learning rate.
+    batch : int
+        Chains a step; ``batch // 2`` direct answers, half of either family, come on top.
+    generator : torch.Generator
+        Source of the training data.
+    checkpoint : path, optional
+        See `tsl.training.fit`.
+
+    Returns
+    -------
+    training.History
+        Whose losses are the mean cross-entropy a character of the chains, plus `DIRECT` times that of the direct
+        answers.
+    """
+    chains = diet.chains(problems.gcd, generator)
+    longest, device = model.max_steps, model.read_out.weight.device
+
+    def loss(trained: torch.nn.Module, step: int, data: torch.Generator) -> tuple[Tensor, int]:
+        assert isinstance(trained, CharGPT)
+        share = torch.rand(batch, generator=data) < diet.gcd
+        worked = _mix(chains, problems.root, int(share.sum()), batch, data)
+        anywhere = torch.randint(1, longest + 1, (batch,), generator=data)
+        written = anywhere if diet.elastic else worked.steps
+        work = reasoning.encode(worked, written, model.places)
+        asked = _mix(problems.gcd, problems.root, batch // 4, batch // 2, data)
+        direct = reasoning.encode(asked, torch.zeros_like(asked.steps), model.places)
+        total = trained.loss(work.to(device)) + DIRECT * trained.loss(direct.to(device))
+        return total, work.numel() + direct.numel()
+
+    identity = {"diet": asdict(diet), "batch": batch}
+    return training.fit(model, loss, schedule, generator, checkpoint=checkpoint, identity=identity)
+
+
+def _mix(gcd: Problems, root: Problems, first: int, size: int, generator: torch.Generator) -> Problems:
+    """``first`` problems of one family, then others of the other family, ``size`` in all."""
+    counts = ((gcd, first), (root, size - first))
+    return Problems.join(*(reasoning.draw(pool, n, generator) for pool, n in counts if n))
+
+
+def evaluate(model: CharGPT, problems: Problems) -> dict[str, Any]:
+    """Accuracy by difficulty and by length of the chain.
+
+    Returns
+    -------
+    dict
+        ``accuracy`` (S, S+1): row n-1 holds problems of n steps, column k chains of k steps; ``natural`` (S,): accuracy
+        where the model stops by itself; ``stop`` (S,): mean length there; ``exact`` (S,): share of natural chains
+        without a wrong state; ``counts`` (S,): problems; ``candidate`` (): share of states whose first number counts
+        1, 2, 3 … as the root search does.
+    """
+    S = model.max_steps
+    thought = reasoning.think(model, problems, S)
+    right = (thought.answer == problems.answer[:, None]).double()
+    stop = thought.natural()
+    at_stop = right.gather(1, stop[:, None]).squeeze(1)
+    wanted = torch.arange(S) < problems.steps[:, None]
+    faithful = ((thought.states == problems.states).all(2) | ~wanted).all(1) & (stop == problems.steps)
+    counting = (thought.states[:, :, 0] == torch.arange(1, S + 1)).double().mean()
+    groups = [problems.steps == n for n in range(1, S + 1)]
+
+    def mean(values: Tensor) -> list[Any]:
+        return [values[group].double().mean(0).tolist() for group in groups]
+
+    return {
+        "accuracy": mean(right), "natural": mean(at_stop), "stop": mean(stop), "exact": mean(faithful),
+        "counts": [int(group.sum()) for group in groups], "candidate": float(counting),
+    }  # fmt: skip
+
+
+def study(
+    seed: int,
+    size: Size = SMALL,
+    diets: Sequence[str] = tuple(DIETS),
+    keep: Path | None = None,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Train a base and tune it on every diet; test base and tunings on held-out problems of both families.
+
+    Parameters
+    ----------
+    seed : int
+        Root of weights, data, and of what is held out.
+    size : Size
+        How large.
+    diets : sequence of str
+        Names among `DIETS`.
+    keep : path, optional
+        Folder for checkpoints, from which an interrupted study goes on.
+    device : str
+        Where to train.
+
+    Returns
+    -------
+    dict
+        For ``"base"`` and each diet: what `evaluate` returns for ``"gcd"`` and ``"root"``, and ``"seconds"`` of training.
+    """
+    unknown = [name for name in diets if name not in DIETS]
+    if unknown:
+        raise ValueError(f"diets must be among {', '.join(DIETS)}, got {', '.join(map(repr, unknown))}")
+    stream = torch.Generator().manual_seed(seed)
+    problems = material(size, stream)
+    base = size.model(stream).to(device)
+
+    def run(model: CharGPT, name: str, diet: Diet, steps: int, rate: float) -> dict[str, Any]:
+        schedule = training.Schedule(steps, rate)
+        file = checkpoint(keep, seed, name) if keep else None
+        history = train(model, problems, diet, schedule, size.batch, stream, file)
+        gcd, root = (evaluate(model, test) for test in (problems.gcd_test, problems.root_test))
+        return {"gcd": gcd, "root": root, "seconds": history.seconds}
+
+    result = {"base": run(base, "base", Diet(gcd=0.5), size.base, size.rate)}
+    for name in diets:
+        stream.manual_seed(1000 * (seed + 1) + list(DIETS).index(name))  # whichever other diets are asked for
+        result[name] = run(deepcopy(base), name, DIETS[name], size.tune, size.rate)
+    return result
+
+
+def checkpoint(keep: Path, seed: int, name: str) -> Path:
+    """Where a study keeps the base or a tuning."""
+    return keep / f"{seed}_{name.replace(' ', '_')}.safetensors"
+
+
+def path(size: str, seed: int) -> Path:
+    """Where the record of a study lies."""
+    return paths.RESULTS / f"10_{size}_seed{seed}.json"
+
+
+def recall(size: str, seed: int, device: str = "cpu", keep: Path | None = None) -> dict[str, Any]:
+    """Record of the study of that size and seed: the stored one or, where there is none, one made now and stored.
+
+    Raises
+    ------
+    ValueError
+        If there is no such size.
+    """
+    if size not in SIZES:
+        raise ValueError(f"size must be one of {', '.join(SIZES)}, got {size!r}")
+    file = path(size, seed)
+    if not file.exists():
+        result = study(seed, SIZES[size], keep=keep, device=device)
+        settings = {
+            "size": asdict(SIZES[size]),
+            "diets": {k: asdict(v) for k, v in DIETS.items()},
+            "seed": seed,
+        }
+        seconds = sum(entry["seconds"] for entry in result.values())
+        code = records.code_version("tuning")
+        records.save_record(file, records.make_record(settings, result, seconds, code, device))
+    return records.load_record(file)
+
+
+def export(size: str, seed: int, diets: Sequence[str], keep: Path) -> Path:
+    """Store the weights of some tunings, out of the checkpoints of a study, in half precision."""
+    weights = {}
+    for name in diets:
+        for key, value in training.load_checkpoint(checkpoint(keep, seed, name)).items():
+            if key.startswith("model."):
+                weights[f"{name}/{key.removeprefix('model.')}"] = value.half()
+    file = path(size, seed).with_suffix(".safetensors")
+    safetensors.torch.save_file(weights, file)
+    return file
+
+
+def stored_model(size: str, seed: int, diet: str) -> CharGPT:
+    """A tuned model, from the weights that `export` stored.
+
+    Raises
+    ------
+    ValueError
+        If there are no weights of that diet.
+    """
+    weights = safetensors.torch.load_file(path(size, seed).with_suffix(".safetensors"))
+    names = sorted({key.split("/")[0] for key in weights})
+    if diet not in names:
+        raise ValueError(f"diet must be one of {', '.join(names)}, got {diet!r}")
+    model = SIZES[size].model(torch.Generator())
+    mine = {k.split("/")[1]: value.float() for k, value in weights.items() if k.split("/")[0] == diet}
+    model.load_state_dict(mine)
+    return model.eval()
+
+
+def main() -> None:
+    """``python -m tsl.tuning small 0 1 2``: make the records of these seeds, one after the other."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("size", choices=SIZES)
+    parser.add_argument("seeds", type=int, nargs="+")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--checkpoints", type=Path, help="folder from which an interrupted study goes on")
+    parser.add_argument("--export", nargs="*", choices=DIETS, default=[], help="store these weights, too")
+    args = parser.parse_args()
+    if args.export and not args.checkpoints:
+        parser.error("--export takes the weights from --checkpoints: name a folder")
+    for seed in args.seeds:
+        print(records.describe(recall(args.size, seed, args.device, args.checkpoints)))
+        if args.export:
+            export(args.size, seed, args.export, args.checkpoints)
+
+
+if __name__ == "__main__":
+    main()
