@@ -98,6 +98,24 @@ def test_unknown_noise_is_found_from_long_prompts() -> None:
         assert (known - found).norm() < 0.02 * known.norm()
 
 
+def test_unknown_scale_is_found_from_long_prompts_of_many_dimensions() -> None:
+    batch = prompts.sample_prompts(torch.eye(40, dtype=torch.float64), 80, 30, 0.0, generator(4))
+    for scale in (0.2, 5.0):
+        blur = scale * 4.0 * torch.randn(batch.y.shape, generator=generator(5), dtype=torch.float64)
+        scaled = prompts.Prompts(batch.x, scale * batch.y + blur, scale * batch.w)
+        known = stopping.posterior_mean(scaled, 4.0 * scale, scale)
+        found, misled = stopping.posterior_mean(scaled, scale=None), stopping.posterior_mean(scaled)
+        assert (known - found).norm() < 0.25 * known.norm()
+        assert (known - found).norm() < (known - misled).norm()
+
+
+def test_exact_labels_leave_no_room_for_the_prior() -> None:
+    batch = prompts.sample_prompts(covariance.power_law(4, 1.0), 3, 6, 0.0, generator(1))
+    exact = stopping.posterior_mean(batch, 0.0)
+    for scale in (None, 0.1, 7.0):
+        torch.testing.assert_close(stopping.posterior_mean(batch, 0.0, scale), exact)
+
+
 @pytest.mark.parametrize("m", [3, 12])
 @pytest.mark.parametrize("noise", [0.0, 0.8])
 def test_distance_to_the_posterior_mean_ranks_steps_as_the_error_does_on_average(

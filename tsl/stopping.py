@@ -19,8 +19,9 @@ from tsl import _validate
 from tsl.cot import Baseline, Thinker, chain_of_thought
 from tsl.prompts import Prompts
 
-# Noise levels that `posterior_mean` weighs when nobody tells it σ, as fractions of the weights' scale.
+# What `posterior_mean` weighs when nobody tells it σ or τ: noise as a fraction of the weights' scale, and that scale.
 NOISE_GRID = torch.logspace(-3, 1, 41, dtype=torch.float64)
+SCALE_GRID = torch.logspace(-1, 1, 9, dtype=torch.float64)
 
 
 def _check_chain(chain: Tensor, least: int) -> None:
@@ -146,12 +147,14 @@ def held_out_error(
     return total / m
 
 
-def posterior_mean(prompts: Prompts, noise: float | None = None, scale: float = 1.0) -> Float[Tensor, "B d"]:
-    """Mean of w given the prompt, for weights w ~ N(0, scale² I) and label noise N(0, σ²).
+def posterior_mean(
+    prompts: Prompts, noise: float | None = None, scale: float | None = 1.0
+) -> Float[Tensor, "B d"]:
+    """Mean of w given the prompt, for weights w ~ N(0, τ² I) and label noise N(0, σ²).
 
-    For a given σ this is ridge regression. Without one, the levels of `NOISE_GRID` are weighed by the
-    probability that they give to the labels: a prompt often cannot tell noise from signal (never, if m ≤ d),
-    and averaging over what it cannot tell is safer than choosing.
+    For given τ and σ this is ridge regression with penalty σ²/τ². What is not given is averaged out: the values of
+    `NOISE_GRID` and `SCALE_GRID` are weighed by the probability that they give to the labels. A prompt often cannot
+    tell noise from signal (never, if m ≤ d), and averaging over what it cannot tell is safer than choosing.
 
     Parameters
     ----------
@@ -159,8 +162,8 @@ def posterior_mean(prompts: Prompts, noise: float | None = None, scale: float = 
         B prompts of m examples; m < d is allowed.
     noise : float, optional
         Standard deviation σ of the label noise if it is known, 0 for exact labels.
-    scale : float
-        Standard deviation of a weight.
+    scale : float, optional
+        Standard deviation τ of a weight; None if it is unknown too.
 
     Returns
     -------
@@ -171,23 +174,31 @@ def posterior_mean(prompts: Prompts, noise: float | None = None, scale: float = 
     ValueError
         If `noise` < 0 or `scale` <= 0.
     """
-    scale = _validate.positive("scale", scale)
     left, singular, right = torch.linalg.svd(prompts.x, full_matrices=False)
     signal = torch.einsum("bmr,bm->br", left, prompts.y)
-    power = (scale * singular).square()
+    tau = SCALE_GRID.to(singular)
+    if scale is not None or noise == 0:  # exact labels leave no room for the prior's scale
+        tau = torch.full_like(tau[:1], _validate.positive("scale", 1.0 if scale is None else scale))
     if noise is None:
-        variance = (scale * NOISE_GRID.to(singular)).square()[:, None]  # (N, 1)
+        sigma = (NOISE_GRID.to(singular)[:, None] * tau).reshape(-1)
+        tau = tau.repeat(len(NOISE_GRID))
+    else:
+        sigma = torch.full_like(tau, _validate.non_negative("noise", noise))
+    power = (tau[:, None] * singular[:, None]).square()  # (B, N, r) for N pairs of a scale and a noise level
+    total = power + sigma[:, None].square()
+    floor = torch.finfo(singular.dtype).eps * power.amax(-1, keepdim=True) * max(prompts.x.shape[1:])
+    filtered = torch.where(power > floor, power / total, 0)
+    if len(tau) > 1:
         unseen = prompts.x.shape[1] - singular.shape[1]  # directions of label space that no weight can reach
         rest = (prompts.y.square().sum(-1) - signal.square().sum(-1)).clamp(min=0)
-        total = power[:, None] + variance  # (B, N, r)
-        doubled = (total.log() + signal.square()[:, None] / total).sum(-1)
-        doubled = doubled + unseen * variance[:, 0].log() + rest[:, None] / variance[:, 0]
-        belief = torch.softmax(-doubled / 2, dim=-1)  # (B, N), flat prior over log σ
-        filtered = torch.einsum("bn,bnr->br", belief, power[:, None] / total)
+        surprise = (total.log() + signal.square()[:, None] / total).sum(
+            -1
+        )  # −2 log probability, up to a constant
+        surprise = surprise + 2 * unseen * sigma.log() + rest[:, None] / sigma.square()
+        belief = torch.softmax(-surprise / 2, dim=-1)  # flat prior over log σ/τ and log τ
+        filtered = torch.einsum("bn,bnr->br", belief, filtered)
     else:
-        variance = torch.as_tensor(_validate.non_negative("noise", noise) ** 2).to(singular)
-        floor = torch.finfo(singular.dtype).eps * power.amax(-1, keepdim=True) * max(prompts.x.shape[1:])
-        filtered = torch.where(power > floor, power / (power + variance), 0)
+        filtered = filtered[:, 0]
     inverse = torch.where(singular > 0, 1 / singular, 0)
     return torch.einsum("brd,br->bd", right, filtered * inverse * signal)
 
@@ -223,7 +234,7 @@ def first_turn(score: Float[Tensor, "B k"], patience: int = 1) -> Int[Tensor, " 
 
 
 def stop_step(
-    chain: Float[Tensor, "B k d"], prompts: Prompts, noise: float | None = None, scale: float = 1.0
+    chain: Float[Tensor, "B k d"], prompts: Prompts, noise: float | None = None, scale: float | None = 1.0
 ) -> Int[Tensor, " B"]:
     """Step at which each prompt should stop thinking: the one closest to what the prompt itself supports.
 
@@ -239,8 +250,8 @@ def stop_step(
         The prompts they came from. Their `w` is not used.
     noise : float, optional
         Standard deviation σ of the label noise, if known.
-    scale : float
-        Standard deviation of a weight; 1 for the tasks of this book.
+    scale : float, optional
+        Standard deviation of a weight: 1 for the tasks of this book, None if it is unknown.
 
     Returns
     -------
