@@ -249,7 +249,10 @@ def select_tasks_qp(covs: Float[Tensor, "T d d"], target: Float[Tensor, "d d"]) 
     ratios = torch.linalg.solve(target, covs).flatten(1).mT.cpu().numpy()
     weights = cp.Variable(len(covs), nonneg=True)
     identity = np.eye(target.shape[0]).ravel()
-    problem = cp.Problem(cp.Minimize(cp.sum_squares(ratios @ weights - identity)), [cp.sum(weights) == 1])
+    scale = np.abs(ratios).max()  # a target near singular makes ratios that a solver's tolerances do not fit
+    problem = cp.Problem(
+        cp.Minimize(cp.sum_squares((ratios / scale) @ weights - identity / scale)), [cp.sum(weights) == 1]
+    )
     problem.solve(solver=cp.CLARABEL)
     if weights.value is None:
         raise RuntimeError(f"the solver found no weights, got status {problem.status!r}")
