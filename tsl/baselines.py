@@ -166,22 +166,26 @@ def conjugate_gradient(prompts: Prompts, steps: int) -> Float[Tensor, "B k d"]:
         If `steps` < 0.
     """
     moments = _moments(prompts, steps)
+    x, m = prompts.x, prompts.x.shape[1]
     w = torch.zeros_like(moments.w)
-    residual = moments.cross
-    direction = residual
-    energy = residual.square().sum(-1)
+    # Residuals of the labels are carried along, not those of Σ̂w = b: products with Σ̂ would let rounding errors leave the
+    # span of the features, where Σ̂ cannot see them and, with m < d, they grow.
+    unexplained = prompts.y
+    gradient = direction = moments.cross
+    energy = gradient.square().sum(-1)
     # Below rounding a solved prompt has nothing left to do; going on would divide noise by noise.
     floor = energy * torch.finfo(w.dtype).eps ** 2
     chain = [w]
     for _ in range(steps):
         active = energy > floor
-        image = _apply(moments.gram, direction)
-        curvature = (direction * image).sum(-1)
+        image = _apply(x, direction)
+        curvature = image.square().sum(-1) / m
         length = torch.where(active, energy / torch.where(active, curvature, 1.0), 0.0)
         w = w + length[:, None] * direction
-        residual = residual - length[:, None] * image
-        fresh = residual.square().sum(-1)
-        direction = residual + torch.where(active, fresh / torch.where(active, energy, 1.0), 0.0)[:, None] * direction
+        unexplained = unexplained - length[:, None] * image
+        gradient = _apply(x.mT, unexplained) / m
+        fresh = gradient.square().sum(-1)
+        direction = gradient + torch.where(active, fresh / torch.where(active, energy, 1.0), 0.0)[:, None] * direction
         energy = torch.where(active, fresh, energy)
         chain.append(w)
     return torch.stack(chain, dim=1)

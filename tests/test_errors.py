@@ -1,0 +1,71 @@
+"""Errors and their intervals: definitions, coverage, and the average over weights done exactly."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tsl import cot, covariance, errors, prompts, theory
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_squared_error_is_the_distance_of_each_estimate():
+    chain = torch.tensor([[[0.0, 0.0], [3.0, 4.0]], [[1.0, 1.0], [1.0, 2.0]]])
+    w = torch.tensor([[0.0, 0.0], [1.0, 0.0]])
+    assert errors.squared_error(chain, w).tolist() == [[0, 25], [1, 4]]
+
+
+@settings(deadline=None)
+@given(d=st.integers(1, 5), m=st.integers(1, 9), n=st.integers(1, 20), steps=st.integers(0, 6), seed=st.integers(0, 999))
+def test_propagated_error_sums_over_a_basis_of_weights(d, m, n, steps, seed):
+    # E over w ~ N(0, I) of a quadratic form in w is its sum over any orthonormal basis.
+    cov = covariance.rotate(covariance.power_law(d, 0.8), generator(seed))
+    gamma = theory.gamma(cov, n)
+    gram = covariance.wishart(cov, m, 1, generator(seed)).expand(d, d, d)
+    basis = torch.eye(d, dtype=torch.float64)
+    moments = prompts.Moments(gram, torch.einsum("bij,bj->bi", gram, basis), basis)
+    each = errors.squared_error(cot.pseudo_newton(moments, gamma, steps), basis)
+    torch.testing.assert_close(errors.propagated_error(gram[:1], gamma, steps)[0], each.sum(0))
+    assert errors.propagated_error(gram[:1], gamma, steps)[0, 0] == d
+
+
+def test_propagated_error_is_the_mean_over_weights():
+    cov = covariance.rotate(covariance.power_law(4, 1.0), generator())
+    gamma = theory.gamma(cov, 8)
+    gram = covariance.wishart(cov, 10, 1, generator(1)).expand(20_000, 4, 4)
+    w = torch.randn(20_000, 4, generator=generator(2), dtype=torch.float64)
+    moments = prompts.Moments(gram, torch.einsum("bij,bj->bi", gram, w), w)
+    sampled = errors.squared_error(cot.pseudo_newton(moments, gamma, 6), w)
+    z = (sampled.mean(0) - errors.propagated_error(gram[:1], gamma, 6)[0]) / errors.standard_error(sampled)
+    assert z.abs().max() < 4.5
+
+
+def test_propagated_error_takes_a_preconditioner_for_each_prompt():
+    gram = covariance.wishart(covariance.power_law(3, 0.5), 6, 4, generator())
+    gammas = torch.stack([theory.gamma(covariance.power_law(3, 0.5), n) for n in (2, 4, 8, 16)])
+    together = errors.propagated_error(gram, gammas, 5)
+    alone = torch.cat([errors.propagated_error(gram[i : i + 1], gammas[i], 5) for i in range(4)])
+    torch.testing.assert_close(together, alone)
+
+
+def test_standard_error_along_any_axis():
+    values = torch.randn(7, 11, generator=generator(3), dtype=torch.float64)
+    for dim, axis in ((0, 0), (1, 1), (-1, 1)):
+        expected = np.std(values.numpy(), axis=axis, ddof=1) / np.sqrt(values.shape[axis])
+        np.testing.assert_allclose(errors.standard_error(values, dim).numpy(), expected)
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.95])
+def test_interval_covers_the_mean_as_often_as_it_says(confidence):
+    # 4000 samples of size 4: few enough for the normal quantile to be too short, which is why Student's is used.
+    trials = 4000
+    values = 3 + 2 * torch.randn(4, trials, generator=generator(4), dtype=torch.float64)
+    mean, low, high = errors.mean_interval(values, confidence=confidence)
+    torch.testing.assert_close(mean, values.mean(0))
+    torch.testing.assert_close(high - mean, mean - low)
+    covered = ((low < 3) & (high > 3)).double().mean().item()
+    assert abs(covered - confidence) < 4.5 * (confidence * (1 - confidence) / trials) ** 0.5

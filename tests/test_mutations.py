@@ -1,0 +1,156 @@
+"""The ledger tested by breaking things: with a wrong formula exactly the claims that rest on it must turn red.
+
+Each chapter runs at size ``ci`` in a process of its own: once as it is, then once for every broken function that it calls. A
+claim is red when its verdict is not the one that ``book/claims.yml`` expects, or when it was not measured at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tsl import claims, paths, provenance
+
+Break = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+# A mutant of each function that `rests_on` may name: plausible slips, not noise.
+MUTANTS: dict[str, Break] = {
+    # Forgets that a finite prompt spreads its empirical covariance: the infinite-context limit Γ = Λ.
+    "theory.gamma": lambda right: lambda cov, n, noise=0.0: right(cov, 10**9, noise),
+    # Averages the Γ of each task instead of the two moments.
+    "theory.gamma_mixture": lambda right: (
+        lambda covs, probs, lengths: sum(
+            float(p) * right([c], [1.0], [n]) for p, c, n in zip(probs, covs, lengths, strict=True)
+        )
+    ),
+    "theory.direct_error": lambda right: lambda gamma, cov, m, noise=0.0: right(gamma, cov, 2 * m, noise),
+    "theory.direct_error_bound": lambda right: lambda cov, n, m: right(cov, n, m) / 100,
+    # The exponent without its factor of two.
+    "theory.cot_error_bound": lambda right: (
+        lambda cov, n, k: cov.shape[0] * (right(cov, n, k) / cov.shape[0]) ** 0.5
+    ),
+    "theory.cot_error_limit": lambda right: lambda gamma, cov, k: right(gamma, cov, k + 1),
+    "theory.required_context": lambda right: lambda cov, k, eps: right(cov, 2 * k, eps),
+    "theory.marchenko_pastur_error": lambda right: lambda ratio, g, k: right(2 * ratio, g, k),
+    "theory.spectrum_edge": lambda right: lambda gamma, cov, m: right(gamma, cov, 4 * m),
+    # A step half as long.
+    "cot.pseudo_newton": lambda right: lambda moments, gamma, steps: right(moments, 2 * gamma, steps),
+    "errors.propagated_error": lambda right: lambda gram, gamma, steps: right(gram, 2 * gamma, steps),
+}
+
+
+def function(name: str) -> tuple[Any, str]:
+    module, attribute = name.split(".")
+    return importlib.import_module(f"tsl.{module}"), attribute
+
+
+def play(chapter: str) -> dict[str, bool]:
+    """Run a chapter's cells at size ``ci``; returns whether each claim came out as the ledger expects."""
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for index, cell in enumerate(provenance.read_source(paths.NOTEBOOKS / f"{chapter}.md").cells):
+        tags = cell.metadata.get("tags", [])
+        if cell.cell_type != "code" or "skip-execution" in tags:
+            continue
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                exec(compile(cell.source, f"{chapter}, cell {index}", "exec"), namespace)
+        except Exception as error:
+            # What a broken formula leads to may be an error; the claims behind it are then not measured.
+            print(f"{chapter}, cell {index}: {type(error).__name__}: {error}", file=sys.stderr)
+            break
+        if "parameters" in tags:
+            namespace |= {"profile": "ci", "device": "cpu", "seed": 0}
+    run = namespace.get("run")
+    return {m.claim.id: m.as_expected for m in run.measurements} if run else {}
+
+
+def play_all(chapter: str) -> dict[str, dict[str, bool]]:
+    """Run a chapter whole, and with each function broken that it calls when it is whole."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from tsl import figures
+
+    figures.finish = lambda figure, run: figures.plt.close(figure)  # drawing is most of the time and decides nothing
+    called: set[str] = set()
+
+    def watch(name: str, right: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            called.add(name)
+            return right(*args, **kwargs)
+
+        return watched
+
+    whole = {name: getattr(*function(name)) for name in MUTANTS}
+    for name, right in whole.items():
+        setattr(*function(name), watch(name, right))
+    outcome = {"": play(chapter)}
+    for broken in sorted(called):
+        for name, right in whole.items():
+            setattr(*function(name), MUTANTS[name](right) if name == broken else right)
+        outcome[broken] = play(chapter)
+    return outcome
+
+
+def chapters_of_claims() -> list[str]:
+    written = {source.stem for source in provenance.chapters()}
+    return sorted({claim.chapter for claim in claims.load().values()} & written)
+
+
+@pytest.fixture(scope="module")
+def outcomes(root: Path) -> dict[str, dict[str, dict[str, bool]]]:
+    """Outcome of every chapter, whole and broken, two chapters at a time."""
+
+    def run(chapter: str) -> dict[str, dict[str, bool]]:
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root), "TQDM_DISABLE": "1"}
+        done = subprocess.run(
+            [sys.executable, __file__, chapter], env=environment, cwd=root, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{chapter}: {done.stderr[-3000:]}"
+        sys.stderr.write(done.stderr)
+        return json.loads(done.stdout.splitlines()[-1])
+
+    chapters = chapters_of_claims()
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(chapters, pool.map(run, chapters), strict=True))
+
+
+def test_ledger_names_only_functions_that_are_broken_here():
+    named = {name for claim in claims.load().values() for name in claim.rests_on}
+    assert named <= set(MUTANTS)
+    for name in named:
+        assert callable(getattr(*function(name)))
+
+
+def test_whole_chapters_measure_every_claim_as_expected(outcomes):
+    for chapter, outcome in outcomes.items():
+        due = {claim.id for claim in claims.load().values() if claim.chapter == chapter}
+        assert outcome[""] == dict.fromkeys(due, True), chapter
+
+
+@pytest.mark.parametrize("broken", MUTANTS)
+def test_exactly_the_claims_that_rest_on_a_function_turn_red(outcomes, broken):
+    ledger = claims.load()
+    red = {
+        name
+        for name, claim in ledger.items()
+        if claim.chapter in outcomes
+        and not outcomes[claim.chapter].get(broken, outcomes[claim.chapter][""]).get(name, False)
+    }
+    due = {name for name, claim in ledger.items() if claim.chapter in outcomes and broken in claim.rests_on}
+    assert red == due, f"{broken}: red but not named {sorted(red - due)}, named but green {sorted(due - red)}"
+
+
+if __name__ == "__main__":
+    print(json.dumps(play_all(sys.argv[1])))
