@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import yaml
 
 from tsl import notebooks, paths, provenance
@@ -79,7 +80,7 @@ def stage(settings: Settings, failed: Mapping[str, str]) -> Path:
     for source in provenance.chapters():
         target = paths.SOURCE / "notebooks" / f"{source.stem}.ipynb"
         if source.stem in failed:
-            target.with_suffix(".md").write_text(_failure_page(source, failed[source.stem]), encoding="utf-8")
+            target.write_text(notebooks.dumps(_failure_page(source, failed[source.stem])), encoding="utf-8")
         else:
             notebook = notebooks.finished(source, settings)
             target.write_text(notebooks.dumps(_shown_with(notebook, parameters)), encoding="utf-8")
@@ -92,13 +93,19 @@ def _shown_with(notebook: Any, parameters: dict[str, Any]) -> Any:
         if "parameters" in cell.metadata.get("tags", []):
             for name, value in parameters.items():
                 text = f'"{value}"' if isinstance(value, str) else str(value)
-                cell.source = re.sub(rf"^({name} *= *)[^#\n]*?( *#.*)?$", rf"\g<1>{text}\g<2>", cell.source, flags=re.M)
+                cell.source = re.sub(
+                    rf"^({name} *= *)[^#\n]*?( *#.*)?$", rf"\g<1>{text}\g<2>", cell.source, flags=re.M
+                )
     return notebook
 
 
-def _failure_page(source: Path, error: str) -> str:
-    heading = next((line for line in source.read_text(encoding="utf-8").splitlines() if line.startswith("# ")), "")
-    return f"{heading or '# ' + source.stem}\n\n:::{{error}}\nThis chapter did not run.\n:::\n\n````text\n{error}\n````\n"
+def _failure_page(source: Path, error: str) -> Any:
+    """A page in the place of a chapter that failed, with its title and what failed."""
+    lines = source.read_text(encoding="utf-8").splitlines()
+    title = next((line for line in lines if line.startswith("# ")), f"# {source.stem}")
+    text = f"{title}\n\n:::{{error}}\nThis chapter did not run.\n:::\n\n````text\n{error}\n````\n"
+    cell = nbformat.v4.new_markdown_cell(text, id="cell-001")
+    return nbformat.v4.new_notebook(cells=[cell], metadata=notebooks.METADATA)
 
 
 def build(source: Path, output: Path, log: Path) -> list[str]:
@@ -129,7 +136,9 @@ def _digest(tree: Path) -> str:
     digest = hashlib.sha256()
     for path in [*sorted(tree.rglob("*")), paths.REQUIREMENTS, *sorted(paths.PACKAGE.glob("*.py"))]:
         if path.is_file():
-            digest.update(f"{path.relative_to(paths.ROOT) if path.is_relative_to(tree) else path.name}\0".encode())
+            digest.update(
+                f"{path.relative_to(paths.ROOT) if path.is_relative_to(tree) else path.name}\0".encode()
+            )
             digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -172,7 +181,11 @@ def make(settings: Settings, force: bool = False) -> int:
     except RenderError as problem:
         print(f"The book has warnings, which count as errors:\n{problem}", file=sys.stderr)
         return 1
-    print(f"  rendered in {time.monotonic() - start:.1f} s" if fresh else "  nothing changed since it was rendered")
+    print(
+        f"  rendered in {time.monotonic() - start:.1f} s"
+        if fresh
+        else "  nothing changed since it was rendered"
+    )
     failures = [outcome.chapter for outcome in outcomes if outcome.error]
     print(f"The book ({time.monotonic() - began:.1f} s): {INDEX}")
     if failures:

@@ -34,12 +34,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tsl", description="Build and read the book.")
     commands = parser.add_subparsers(dest="command", required=True)
     parameters = argparse.ArgumentParser(add_help=False)
-    parameters.add_argument("--profile", default="laptop", help="size of the experiments: ci, laptop or paper")
+    parameters.add_argument(
+        "--profile", default="laptop", help="size of the experiments: ci, laptop or paper"
+    )
     parameters.add_argument("--device", default="cpu", help="where tensors live: cpu, cuda or cuda:N")
     parameters.add_argument("--seed", type=int, default=0, help="root of all random streams, at least 0")
     parameters.add_argument("--force", action="store_true", help="run chapters even if nothing changed")
 
-    def add(name: str, run: Any, help: str, parents: Sequence[argparse.ArgumentParser] = ()) -> argparse.ArgumentParser:
+    def add(
+        name: str, run: Any, help: str, parents: Sequence[argparse.ArgumentParser] = ()
+    ) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=help, description=help, parents=list(parents))
         command.set_defaults(run=run)
         return command
@@ -47,7 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     add("book", _book, "run the chapters that changed and render the book", [parameters])
     add("publish", _publish, "run what changed and copy the notebooks over notebooks/*.ipynb", [parameters])
     execute = add("execute", _execute, "run chapters that changed, without rendering", [parameters])
-    execute.add_argument("chapters", nargs="*", metavar="CHAPTER", help="names such as 04_hardness; all if none is given")
+    execute.add_argument(
+        "chapters", nargs="*", metavar="CHAPTER", help="names such as 04_hardness; all if none is given"
+    )
     serve = add("serve", _serve, "serve the built book on this machine")
     serve.add_argument("--port", type=int, default=8000, help="port to listen at (8000)")
     return parser
@@ -91,7 +97,10 @@ def _publish(options: argparse.Namespace) -> int:
     if status := _execute(options):
         return status
     changed = notebooks.publish(options.settings)
-    print("\n".join(f"published {path.relative_to(paths.ROOT)}" for path in changed) or "all notebooks were published")
+    print(
+        "\n".join(f"published {path.relative_to(paths.ROOT)}" for path in changed)
+        or "all notebooks were published"
+    )
     return 0
 
 

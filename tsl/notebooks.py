@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,10 @@ from tsl import paths, provenance
 
 # Part of every key: raise it when the meaning of an executed notebook changes.
 FORMAT = "1"
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python", "pygments_lexer": "ipython3"},
+}
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -136,11 +141,13 @@ def clean(executed: Any) -> Any:
     Gone are papermill's injected cell and metadata, timings and random cell ids; execution counts are those of a run
     without the injected cell; neighbouring pieces of one stream, cut where the clock happened to fall, become one.
     """
-    notebook = nbformat.v4.new_notebook(metadata=_minimal_metadata())
+    notebook = nbformat.v4.new_notebook(metadata=deepcopy(METADATA))
     for cell in executed.cells:
         if "injected-parameters" in cell.metadata.get("tags", []):
             continue
-        metadata = {name: value for name, value in cell.metadata.items() if name not in ("papermill", "execution")}
+        metadata = {
+            name: value for name, value in cell.metadata.items() if name not in ("papermill", "execution")
+        }
         if not metadata.get("tags", True):
             del metadata["tags"]
         if cell.cell_type == "code":
@@ -168,7 +175,7 @@ def merge(source: Any, executed: Any) -> Any:
     code = [cell for cell in source.cells if cell.cell_type == "code"]
     if [provenance.cell_code(cell) for cell in code] != [provenance.cell_code(cell) for cell in ran]:
         raise ValueError("executed notebook does not belong to this source: their code cells differ")
-    notebook = nbformat.v4.new_notebook(metadata=_minimal_metadata())
+    notebook = nbformat.v4.new_notebook(metadata=deepcopy(METADATA))
     outputs = (cell.outputs for cell in ran)
     for cell in source.cells:
         metadata = dict(cell.metadata)
@@ -178,13 +185,6 @@ def merge(source: Any, executed: Any) -> Any:
             fresh = nbformat.v4.new_markdown_cell(cell.source, metadata=metadata)
         notebook.cells.append(fresh)
     return _numbered(notebook)
-
-
-def _minimal_metadata() -> dict[str, Any]:
-    return {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python", "pygments_lexer": "ipython3"},
-    }
 
 
 def _numbered(notebook: Any) -> Any:
@@ -240,7 +240,9 @@ def finished(source: Path, settings: Settings) -> Any:
     if executed is None:
         raise FileNotFoundError(f"{source.stem} has not been executed in profile {settings.profile}")
     notebook = merge(provenance.read_source(source), executed)
-    notebook.metadata["tsl"] = {name: value for name, value in executed.metadata.tsl.items() if name in _PUBLISHED}
+    notebook.metadata["tsl"] = {
+        name: value for name, value in executed.metadata.tsl.items() if name in _PUBLISHED
+    }
     return notebook
 
 
@@ -383,7 +385,9 @@ def _run(source: Path, settings: Settings, board: _Board, processes: list[subpro
         process.stdin.write(json.dumps(job) + "\n")
         process.stdin.flush()  # stays open: its end tells the worker that this process is gone
         noise: list[str] = []
-        drain = threading.Thread(target=lambda stream: noise.extend(stream), args=(process.stderr,), daemon=True)
+        drain = threading.Thread(
+            target=lambda stream: noise.extend(stream), args=(process.stderr,), daemon=True
+        )
         drain.start()
         for line in process.stdout:
             message = json.loads(line)
@@ -480,7 +484,9 @@ def _papermill(source: Path, settings: Settings, progress: Callable[[int, int], 
 
             def cell_start(cell: Any, *args: Any, **kwargs: Any) -> Any:
                 if cell.cell_type == "code":
-                    progress(1 + next((i for i, other in enumerate(cells) if other.id == cell.id), 0), len(cells))
+                    progress(
+                        1 + next((i for i, other in enumerate(cells) if other.id == cell.id), 0), len(cells)
+                    )
                 return start(cell, *args, **kwargs)
 
             nb_man.cell_start = cell_start
@@ -488,7 +494,7 @@ def _papermill(source: Path, settings: Settings, progress: Callable[[int, int], 
 
     papermill_engines.register("tsl", Reporting)
     notebook = provenance.read_source(source)
-    notebook.metadata["kernelspec"] = _minimal_metadata()["kernelspec"]
+    notebook.metadata["kernelspec"] = METADATA["kernelspec"]
     notebook.metadata["language_info"] = {"name": "python"}
     with tempfile.TemporaryDirectory(prefix=f"tsl-{source.stem}-") as folder:
         plain, done = Path(folder) / "in.ipynb", Path(folder) / "out.ipynb"

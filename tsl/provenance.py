@@ -68,7 +68,11 @@ def normalise(code: str) -> str:
             first = node.body[0] if node.body else None
             # A module's or function's leading string is its docstring; in a cell it would be an output if it stood
             # alone as the last expression, so a body of one string is kept.
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
                 if len(node.body) > 1:
                     node.body = node.body[1:]
                 elif not isinstance(node, ast.Module):
@@ -154,4 +158,3 @@ def code_version(chapter: str | Path) -> str:
         names = sorted(path.stem for path in paths.PACKAGE.glob("*.py"))
     modules = [f"{name}\n{normalise(_module(name).read_text())}" for name in names if _module(name).is_file()]
     return digest(*codes, *modules)
-

@@ -45,7 +45,9 @@ class _Generated(SphinxDirective):
     def myst(self, text: str, *classes: str) -> nodes.container:
         """Parse MyST text into a container with CSS classes."""
         container = nodes.container(classes=list(classes))
-        self.state.nested_parse(StringList(text.splitlines(), source=self.env.docname), self.content_offset, container)
+        self.state.nested_parse(
+            StringList(text.splitlines(), source=self.env.docname), self.content_offset, container
+        )
         return container
 
     def html(self, text: str) -> nodes.raw:
@@ -74,7 +76,9 @@ class Ledger(_Generated):
         for claim in ledger.values():
             self.check(claim, measured.get(claim.id), claim.chapter in executed)
         for name in measured.keys() - ledger.keys():
-            log.warning("claim %s is measured but is not in book/claims.yml", name, location=self.get_location())
+            log.warning(
+                "claim %s is measured but is not in book/claims.yml", name, location=self.get_location()
+            )
         verdicts = {name: _verdict(measured.get(name)) for name in ledger}
         found: list[nodes.Node] = [self.html(_score(ledger, verdicts))]
         for letter, title in GROUPS.items():
@@ -82,7 +86,9 @@ class Ledger(_Generated):
             if rows:
                 section = nodes.section(ids=[nodes.make_id(title)])
                 section += nodes.title(text=title)
-                section += [self.card(claim, measured.get(claim.id), claim.chapter in executed) for claim in rows]
+                section += [
+                    self.card(claim, measured.get(claim.id), claim.chapter in executed) for claim in rows
+                ]
                 found.append(section)
         return found
 
@@ -109,7 +115,9 @@ class Ledger(_Generated):
     def card(self, claim: Claim, measurement: dict[str, Any] | None, reproduced: bool) -> nodes.Node:
         """One claim."""
         verdict = _verdict(measurement)
-        card = nodes.container(classes=["tsl-card", f"tsl-claim-{verdict.name.lower()}"], ids=[f"ledger-{claim.id.lower()}"])
+        card = nodes.container(
+            classes=["tsl-card", f"tsl-claim-{verdict.name.lower()}"], ids=[f"ledger-{claim.id.lower()}"]
+        )
         card += self.html(
             f'<p class="tsl-claim-head"><strong>{claim.id}</strong> {html.escape(claim.title)} '
             f'<span class="{verdict.css}">{verdict}</span></p>'
@@ -117,7 +125,11 @@ class Ledger(_Generated):
         card += self.myst(claim.statement, "tsl-statement")
         if measurement is not None:
             card += self.html(_checks(measurement))
-        link = f"{{ref}}`where it is measured <{claim.label}>`" if reproduced and measurement else "chapter to come"
+        link = (
+            f"{{ref}}`where it is measured <{claim.label}>`"
+            if reproduced and measurement
+            else "chapter to come"
+        )
         card += self.myst(f"{claim.source} · {link}", "tsl-source")
         return card
 
@@ -130,18 +142,24 @@ def _score(ledger: dict[str, Claim], verdicts: dict[str, Verdict]) -> str:
     """Overview: how many claims have which verdict, and one coloured chip for each claim, linked to its card."""
     counts = {verdict: sum(found == verdict for found in verdicts.values()) for verdict in Verdict}
     total = "".join(
-        f'<li><span class="{verdict.css}">{verdict}</span> {count}</li>' for verdict, count in counts.items() if count
+        f'<li><span class="{verdict.css}">{verdict}</span> {count}</li>'
+        for verdict, count in counts.items()
+        if count
     )
     lines = []
     for letter, title in GROUPS.items():
-        chips = "".join(_chip(claim, verdicts[name]) for name, claim in ledger.items() if name.startswith(letter))
+        chips = "".join(
+            _chip(claim, verdicts[name]) for name, claim in ledger.items() if name.startswith(letter)
+        )
         lines.append(f'<div class="tsl-chips"><span class="tsl-chips-title">{title}</span>{chips}</div>')
     return f'<div class="tsl-score"><ul class="tsl-counts">{total}</ul>{"".join(lines)}</div>'
 
 
 def _chip(claim: Claim, verdict: Verdict) -> str:
     text = html.escape(f"{claim.title}: {verdict}", quote=True)
-    return f'<a class="tsl-chip {verdict.css}" href="#ledger-{claim.id.lower()}" title="{text}">{claim.id}</a>'
+    return (
+        f'<a class="tsl-chip {verdict.css}" href="#ledger-{claim.id.lower()}" title="{text}">{claim.id}</a>'
+    )
 
 
 def _checks(measurement: dict[str, Any]) -> str:
@@ -164,7 +182,9 @@ class ClaimMap(_Generated):
         lines = []
         for function in functions:
             chips = "".join(
-                _chip(claim, _verdict(measured.get(claim.id))) for claim in ledger.values() if function in claim.rests_on
+                _chip(claim, _verdict(measured.get(claim.id)))
+                for claim in ledger.values()
+                if function in claim.rests_on
             )
             name = html.escape(function)
             lines.append(f'<div class="tsl-chips"><code class="tsl-chips-title">{name}</code>{chips}</div>')
@@ -214,7 +234,9 @@ class Api(_Generated):
             tree = ast.parse(path.read_text(encoding="utf-8"))
             section = nodes.section(ids=[f"tsl-{name}"])
             section += nodes.title("", "", nodes.literal(text=f"tsl.{name}"))
-            section += nodes.paragraph(text=(ast.get_docstring(tree) or "").split("\n\n")[0].replace("``", ""))
+            section += nodes.paragraph(
+                text=(ast.get_docstring(tree) or "").split("\n\n")[0].replace("``", "")
+            )
             section += self.html("".join(_definition(node) for node in tree.body if _public(node)))
             found.append(section)
         return found
@@ -277,7 +299,9 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("run-table", RunTable)
     app.add_directive("tsl-api", Api)
     app.add_css_file("tsl.css")
-    app.connect("config-inited", lambda app, config: setattr(config, "mathjax_path", f"vendor/mathjax/{MATHJAX[0]}"))
+    app.connect(
+        "config-inited", lambda app, config: setattr(config, "mathjax_path", f"vendor/mathjax/{MATHJAX[0]}")
+    )
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("build-finished", vendor)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

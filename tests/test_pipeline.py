@@ -1,0 +1,235 @@
+"""The pipeline's parts: what a chapter depends on, what is kept of a run, what is refused."""
+
+import atexit
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tsl import cli, notebooks, paths, provenance
+
+HEAD = """---
+jupytext:
+  text_representation: {extension: .md, format_name: myst}
+kernelspec: {display_name: Python 3, language: python, name: python3}
+---
+# A chapter
+
+Some prose.
+
+```{code-cell} ipython3
+:tags: [parameters]
+profile = "laptop"
+device = "cpu"
+seed = 0
+```
+
+"""
+CHAPTER = (
+    HEAD
+    + """```{code-cell} ipython3
+---
+mystnb:
+  figure: {name: fig-a, caption: "A caption."}
+---
+from tsl import alpha
+print(alpha.value())  # a comment
+```
+"""
+)
+ALPHA = '''"""Alpha."""
+from tsl import beta
+
+
+def value() -> int:
+    """Return beta's constant."""
+    return beta.CONSTANT
+'''
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A repository with one chapter that uses `alpha`, which uses `beta`; `gamma` is used by nobody."""
+    package, sources = tmp_path / "tsl", tmp_path / "notebooks"
+    package.mkdir()
+    sources.mkdir()
+    for name, text in {
+        "__init__": "",
+        "alpha": ALPHA,
+        "beta": "CONSTANT = 1\n",
+        "gamma": "CONSTANT = 1\n",
+    }.items():
+        (package / f"{name}.py").write_text(text)
+    chapter = sources / "01_first.md"
+    chapter.write_text(CHAPTER)
+    monkeypatch.setattr(paths, "PACKAGE", package)
+    monkeypatch.setattr(paths, "NOTEBOOKS", sources)
+    return SimpleNamespace(root=tmp_path, package=package, chapter=chapter)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("Some prose.", "Other prose."),
+        ("A caption.", "Another caption."),
+        ("  # a comment", ""),
+        ("print(alpha.value())", "print( alpha.value( ) )"),
+    ],
+)
+def test_rewording_a_chapter_keeps_its_code_version(tiny: SimpleNamespace, old: str, new: str) -> None:
+    before = provenance.code_version("01_first")
+    assert old in CHAPTER
+    tiny.chapter.write_text(CHAPTER.replace(old, new))
+    assert provenance.code_version("01_first") == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("alpha.value()", "alpha.value() + 1"), ("seed = 0", "seed = 1"), (":tags: [parameters]\n", "")],
+)
+def test_changing_a_chapters_code_changes_its_code_version(tiny: SimpleNamespace, old: str, new: str) -> None:
+    before = provenance.code_version("01_first")
+    assert old in CHAPTER
+    tiny.chapter.write_text(CHAPTER.replace(old, new))
+    assert provenance.code_version("01_first") != before
+
+
+def test_code_version_follows_imports_through_modules_and_no_further(tiny: SimpleNamespace) -> None:
+    before = provenance.code_version(tiny.chapter)
+    (tiny.package / "gamma.py").write_text("CONSTANT = 2\n")
+    (tiny.package / "alpha.py").write_text(ALPHA.replace("beta's constant", "what beta says"))
+    assert provenance.code_version(tiny.chapter) == before
+    (tiny.package / "beta.py").write_text("CONSTANT = 2\n")
+    assert provenance.code_version(tiny.chapter) != before
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from tsl import runs",
+        "import tsl.runs",
+        "from tsl.runs import start",
+        "from . import runs",
+        "from .runs import start as begin",
+        "def f():\n    from tsl import runs",
+        "import tsl\ntsl.runs.start()",
+        "%matplotlib inline\nfrom tsl import runs",
+    ],
+)
+def test_every_way_to_import_a_module_is_seen(code: str) -> None:
+    assert provenance.imported_modules(code) == {"runs"}
+
+
+def test_a_magic_is_compared_as_text_and_a_lone_string_is_code() -> None:
+    assert provenance.normalise("%time x") == "%time x"
+    assert provenance.normalise('"shown"') != provenance.normalise('"something else"')
+    assert provenance.normalise('def f():\n    "One."') == provenance.normalise('def f():\n    "Two."')
+
+
+def test_an_unknown_chapter_is_named_with_those_there_are(tiny: SimpleNamespace) -> None:
+    with pytest.raises(ValueError, match=r"chapter='02_other' is not a chapter; chapters: 01_first"):
+        provenance.code_version("02_other")
+
+
+def _executed(pieces: list[str], injected: bool = True) -> nbformat.NotebookNode:
+    """A notebook as papermill leaves it; ``pieces`` are one stream as it happened to arrive."""
+    source = provenance.read_source(paths.NOTEBOOKS / "01_first.md")
+    source.metadata["papermill"] = {"duration": 1.25}
+    for cell in source.cells:
+        cell.metadata["papermill"] = {"start_time": "now"}
+    code = [cell for cell in source.cells if cell.cell_type == "code"]
+    code[-1].outputs = [nbformat.v4.new_output("stream", name="stdout", text=piece) for piece in pieces]
+    if injected:
+        extra = nbformat.v4.new_code_cell('profile = "ci"', metadata={"tags": ["injected-parameters"]})
+        source.cells.insert(2, extra)
+    return source
+
+
+@given(cuts=st.lists(st.integers(0, 12), max_size=6), injected=st.booleans())
+def test_what_is_kept_of_a_run_does_not_depend_on_the_run(cuts: list[int], injected: bool) -> None:
+    text = "one\ntwo\nthree"
+    edges = [0, *sorted(cuts), len(text)]
+    pieces = [text[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "NOTEBOOKS", _folder_with_chapter())
+        kept = notebooks.dumps(notebooks.clean(_executed(pieces, injected)))
+        plain = notebooks.dumps(notebooks.clean(_executed([text], injected=False)))
+    assert kept == plain
+    assert "papermill" not in kept
+    again = notebooks.clean(nbformat.reads(kept, as_version=4))
+    assert notebooks.dumps(again) == kept
+
+
+@cache
+def _folder_with_chapter() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="tsl-chapter-"))
+    atexit.register(shutil.rmtree, folder)
+    notebooks.write(folder / "01_first.md", CHAPTER)
+    return folder
+
+
+def test_prose_and_captions_come_from_the_source_and_outputs_from_the_run(tiny: SimpleNamespace) -> None:
+    executed = notebooks.clean(_executed(["1\n"]))
+    tiny.chapter.write_text(
+        CHAPTER.replace("Some prose.", "New prose.").replace("A caption.", "New caption.")
+    )
+    merged = notebooks.merge(provenance.read_source(tiny.chapter), executed)
+    text = notebooks.dumps(merged)
+    assert "New prose." in text
+    assert "New caption." in text
+    assert merged.cells[-1].outputs[0].text == "1\n"
+    assert [cell.id for cell in merged.cells] == ["cell-001", "cell-002", "cell-003"]
+
+
+def test_outputs_are_never_put_under_code_that_did_not_make_them(tiny: SimpleNamespace) -> None:
+    executed = notebooks.clean(_executed(["1\n"]))
+    tiny.chapter.write_text(CHAPTER.replace("alpha.value()", "alpha.value() + 1"))
+    with pytest.raises(ValueError, match="code cells differ"):
+        notebooks.merge(provenance.read_source(tiny.chapter), executed)
+
+
+def test_a_file_is_seen_as_it_was_or_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "file"
+    notebooks.write(target, "old")
+
+    def interrupted(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(notebooks.os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        notebooks.write(target, "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert target.read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["book", "--profile", "huge"], "profile must be one of ci, laptop, paper, got 'huge'"),
+        (["book", "--device", "tpu"], "device must be one of"),
+        (["book", "--device", "cuda:99"], "device must be one of"),
+        (["publish", "--seed", "-1"], "seed must be an integer >= 0, got -1"),
+        (["execute", "99_nothing"], "chapter='99_nothing' is not a chapter; chapters: 01_first"),
+        (["serve", "--port", "70000"], "port must be between 0 and 65535, got 70000"),
+        (["book", "--seed", "one"], "invalid int value: 'one'"),
+        (["bind"], "invalid choice: 'bind'"),
+        ([], "required: command"),
+    ],
+)
+def test_wrong_arguments_end_with_status_2_and_write_nothing(
+    tiny: SimpleNamespace, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    before = sorted(tiny.root.rglob("*"))
+    try:
+        status = cli.main(arguments)
+    except SystemExit as end:  # argparse
+        status = int(str(end.code))
+    assert status == 2
+    assert message in capsys.readouterr().err
+    assert sorted(tiny.root.rglob("*")) == before

@@ -1,0 +1,297 @@
+"""`make book` on a small repository of its own: what runs again, what a failure says, what an interruption leaves."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+FRONT = """---
+jupytext:
+  text_representation: {extension: .md, format_name: myst}
+kernelspec: {display_name: Python 3, language: python, name: python3}
+---
+"""
+PARAMETERS = """```{code-cell} ipython3
+:tags: [parameters]
+profile = "laptop"
+device = "cpu"
+seed = 0
+```
+"""
+FIRST = (
+    FRONT
+    + "# First\n\nPlain prose.\n\n"
+    + PARAMETERS
+    + """
+```{code-cell} ipython3
+print("profile", profile, "seed", seed)
+```
+"""
+)
+SECOND = (
+    FRONT
+    + "# Second\n\n"
+    + PARAMETERS
+    + """
+```{code-cell} ipython3
+from tsl import claims, runs
+run = runs.start("02_second", profile=profile, device=device, seed=seed)
+```
+
+(claim-c1)=
+## A claim
+
+```{code-cell} ipython3
+claims.record(run, "C1", claims.close("answer", 42, 42, abs=1))
+```
+"""
+)
+TOC = """format: jb-book
+root: book/intro
+chapters:
+  - file: notebooks/01_first
+  - file: notebooks/02_second
+  - file: book/claims
+"""
+LEDGER = """- id: C1
+  title: The answer
+  source: nowhere
+  statement: It is $42$.
+  chapter: 02_second
+  expected: holds
+- id: C2
+  title: Another
+  source: nowhere
+  statement: It is to come.
+  chapter: 03_third
+  expected: holds
+"""
+Book = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def _lay_out(place: Path, root: Path) -> None:
+    (place / "book").mkdir(parents=True)
+    (place / "notebooks").mkdir()
+    shutil.copytree(root / "book" / "_ext", place / "book" / "_ext")
+    shutil.copytree(root / "book" / "_static", place / "book" / "_static")
+    for name in ("_config.yml", "requirements.txt"):
+        shutil.copy(root / name, place / name)
+    for name, text in {
+        "_toc.yml": TOC,
+        "book/intro.md": "# A small book\n\nText.\n",
+        "book/claims.md": "# Ledger\n\n```{claim-ledger}\n```\n",
+        "book/references.bib": "",
+        "book/claims.yml": LEDGER,
+        "notebooks/01_first.md": FIRST,
+        "notebooks/02_second.md": SECOND,
+    }.items():
+        (place / name).write_text(text)
+
+
+def _environment(place: Path, root: Path) -> dict[str, str]:
+    return os.environ | {"TSL_ROOT": str(place), "PYTHONPATH": str(root)}
+
+
+def _tsl(place: Path, root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tsl", *arguments]
+    return subprocess.run(
+        command, env=_environment(place, root), cwd=place.parent, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
+    """A small book, built once."""
+    place = tmp_path_factory.mktemp("small") / "repository"
+    _lay_out(place, root)
+    done = _tsl(place, root, "book", "--profile", "ci")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "01_first: ran in" in done.stdout
+    assert "02_second: ran in" in done.stdout
+    assert str(place / "_build" / "html" / "index.html") in done.stdout
+    return place
+
+
+@pytest.fixture
+def small(built: Path, tmp_path: Path, root: Path) -> tuple[Path, Book]:
+    """A copy of the small book, at liberty to be changed, and the command that builds it."""
+    place = tmp_path / "repository"
+    shutil.copytree(built, place)
+    return place, lambda *arguments: _tsl(place, root, "book", "--profile", "ci", *arguments)
+
+
+def _page(place: Path, name: str) -> str:
+    return (place / "_build" / "html" / f"{name}.html").read_text()
+
+
+def test_the_pages_show_what_ran_and_what_is_to_come(built: Path) -> None:
+    assert "profile ci seed 0" in _page(built, "notebooks/01_first")
+    assert "tsl-badge-holds" in _page(built, "notebooks/02_second")
+    ledger = _page(built, "book/claims")
+    assert 'href="../notebooks/02_second.html#claim-c1"' in ledger
+    assert "not yet reproduced" in ledger
+
+
+def test_nothing_changed_nothing_runs_and_prose_is_only_rendered(small: tuple[Path, Book]) -> None:
+    place, book = small
+    # The digest of a staged tree does not know where the tree lies: a copy of the repository is up to date.
+    again = book()
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "01_first: unchanged" in again.stdout
+    assert "nothing changed since it was rendered" in again.stdout
+
+    source = place / "notebooks" / "01_first.md"
+    source.write_text(FIRST.replace("Plain prose.", "Reworded prose."))
+    reworded = book()
+    assert reworded.returncode == 0, reworded.stdout + reworded.stderr
+    assert "01_first: unchanged" in reworded.stdout
+    assert "Reworded prose." in _page(place, "notebooks/01_first")
+
+
+def test_only_the_chapter_whose_code_changed_runs(small: tuple[Path, Book]) -> None:
+    place, book = small
+    (place / "notebooks" / "01_first.md").write_text(FIRST.replace('"seed", seed', '"seed", seed + 7'))
+    done = book()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "01_first: ran in" in done.stdout
+    assert "02_second: unchanged" in done.stdout
+    assert "profile ci seed 7" in _page(place, "notebooks/01_first")
+
+
+def test_other_parameters_and_other_pins_run_everything(small: tuple[Path, Book]) -> None:
+    place, book = small
+    assert "profile ci seed 3" not in _page(place, "notebooks/01_first")
+    done = book("--seed", "3")
+    assert done.stdout.count("ran in") == 2
+    assert "profile ci seed 3" in _page(place, "notebooks/01_first")
+
+
+def test_a_failing_chapter_is_named_with_cell_and_traceback_and_the_others_are_built(
+    small: tuple[Path, Book],
+) -> None:
+    place, book = small
+    broken = FIRST.replace('print("profile"', 'print(1 / 0, "profile"')
+    (place / "notebooks" / "01_first.md").write_text(broken)
+    (place / "notebooks" / "02_second.md").write_text(SECOND.replace('"answer"', '"the answer"'))
+    done = book()
+    assert done.returncode == 1
+    assert "Chapter 01_first failed in code cell 2 of 2" in done.stderr
+    assert "ZeroDivisionError: division by zero" in done.stderr
+    assert "Traceback" in done.stderr
+    assert "This chapter did not run." in _page(place, "notebooks/01_first")
+    assert "the answer" in _page(place, "notebooks/02_second")
+
+    (place / "notebooks" / "01_first.md").write_text(FIRST)
+    mended = book()
+    assert mended.returncode == 0, mended.stdout + mended.stderr
+    assert "02_second: unchanged" in mended.stdout
+    assert "profile ci seed 0" in _page(place, "notebooks/01_first")
+
+
+def test_a_kernel_that_dies_is_a_failing_chapter(small: tuple[Path, Book]) -> None:
+    place, book = small
+    (place / "notebooks" / "01_first.md").write_text(
+        FIRST.replace('print("profile"', 'import os; os._exit(3); print("profile"')
+    )
+    done = book()
+    assert done.returncode == 1
+    assert "Chapter 01_first failed in" in done.stderr
+    assert "DeadKernelError" in done.stderr
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_build_leaves_nothing_broken(
+    built: Path, tmp_path: Path, root: Path, how: signal.Signals
+) -> None:
+    place = tmp_path / "repository"
+    shutil.copytree(built, place)
+    site = _page(place, "notebooks/01_first")
+    slow = FIRST.replace('print("profile"', 'import time; time.sleep(60)\nprint("profile"')
+    (place / "notebooks" / "01_first.md").write_text(slow)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tsl", "book", "--profile", "ci"],
+        env=_environment(place, root),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    for line in process.stdout:
+        if "01_first: running" in line:
+            break
+    time.sleep(1)
+    process.send_signal(how)
+    process.communicate(timeout=30)
+    assert process.returncode in (130, -signal.SIGKILL)
+    assert _page(place, "notebooks/01_first") == site
+    executed = place / "_build" / "executed" / "ci"
+    assert sorted(path.name for path in executed.iterdir()) == ["01_first.ipynb", "02_second.ipynb"]
+    assert "time.sleep" not in (executed / "01_first.ipynb").read_text()
+
+    (place / "notebooks" / "01_first.md").write_text(FIRST.replace("Plain prose.", "After the interruption."))
+    done = _tsl(place, root, "book", "--profile", "ci")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "After the interruption." in _page(place, "notebooks/01_first")
+
+
+def test_a_verdict_that_is_not_expected_fails_the_build_and_names_the_claim(small: tuple[Path, Book]) -> None:
+    place, book = small
+    (place / "notebooks" / "02_second.md").write_text(SECOND.replace("42, 42", "42, 52"))
+    done = book()
+    assert done.returncode == 1
+    assert "claim C1: measured verdict 'fails', expected 'holds'" in done.stderr
+
+
+def test_a_claim_without_a_measurement_fails_the_build_and_is_named(small: tuple[Path, Book]) -> None:
+    place, book = small
+    (place / "book" / "claims.yml").write_text(LEDGER.replace("03_third", "01_first"))
+    done = book()
+    assert done.returncode == 1
+    assert "claim C2 has no measurement, though its chapter 01_first was run" in done.stderr
+
+
+def test_published_notebooks_are_deterministic_and_know_when_they_are_stale(
+    small: tuple[Path, Book], root: Path
+) -> None:
+    place, _ = small
+    first = _tsl(place, root, "publish", "--profile", "ci")
+    assert first.returncode == 0, first.stdout + first.stderr
+    target = place / "notebooks" / "02_second.ipynb"
+    text = target.read_text()
+    assert "papermill" not in text
+    assert json.loads(text)["metadata"]["tsl"].keys() == {
+        "code_version",
+        "claims_version",
+        "profile",
+        "device",
+        "seed",
+    }
+    assert _tsl(place, root, "publish", "--profile", "ci", "--force").returncode == 0
+    assert target.read_text() == text
+
+    def staleness() -> str:
+        code = "from tsl import notebooks, provenance; print(notebooks.staleness(provenance.chapter_source('02_second')))"
+        command = [sys.executable, "-c", code]
+        return subprocess.run(
+            command, env=_environment(place, root), capture_output=True, text=True, check=True
+        ).stdout
+
+    source, ledger = place / "notebooks" / "02_second.md", place / "book" / "claims.yml"
+    assert staleness() == "None\n"
+    source.write_text(SECOND.replace("A claim", "The claim"))
+    assert "differs from its source in prose" in staleness()
+    source.write_text(SECOND.replace("42, 42", "42, 43"))
+    assert "other code" in staleness()
+    source.write_text(SECOND)
+    ledger.write_text(LEDGER.replace("expected: holds", "expected: fails", 1))
+    assert "other rows of book/claims.yml" in staleness()
+    ledger.write_text(LEDGER)
+    target.unlink()
+    assert "does not exist" in staleness()
