@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests, and run-time checks of every shape in `tsl` (``--jaxtyping-packages`` in pyproject.toml)."""
+"""What all tests share. Every shape in `tsl` is checked at run time (``--jaxtyping-packages`` in pyproject.toml)."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -6,10 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import jaxtyping
 import pytest
 
 os.environ.pop("TSL_PROFILE", None)  # a profile left over in the shell must not change what is tested
+# The same examples every time, and no verdict by the clock: a slow machine is not a wrong formula.
+hypothesis.settings.register_profile("tsl", deadline=None, derandomize=True, print_blob=False)
+hypothesis.settings.load_profile("tsl")
 _raises = pytest.raises
 
 

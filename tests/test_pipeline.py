@@ -4,6 +4,7 @@ import atexit
 import shutil
 import tempfile
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -155,7 +156,7 @@ def _executed(pieces: list[str], injected: bool = True) -> nbformat.NotebookNode
 def test_what_is_kept_of_a_run_does_not_depend_on_the_run(cuts: list[int], injected: bool) -> None:
     text = "one\ntwo\nthree"
     edges = [0, *sorted(cuts), len(text)]
-    pieces = [text[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [text[a:b] for a, b in pairwise(edges)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paths, "NOTEBOOKS", _folder_with_chapter())
         kept = notebooks.dumps(notebooks.clean(_executed(pieces, injected)))

@@ -381,7 +381,9 @@ def _run(source: Path, settings: Settings, board: _Board, processes: list[subpro
         cwd=paths.ROOT,
     ) as process:
         processes.append(process)
-        assert process.stdin and process.stdout and process.stderr  # noqa: S101 (pipes, by the call above)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         process.stdin.write(json.dumps(job) + "\n")
         process.stdin.flush()  # stays open: its end tells the worker that this process is gone
         noise: list[str] = []

@@ -1,4 +1,4 @@
-"""What the book needs beyond Jupyter Book: the ledger, the tables made from the package, and pages that work offline."""
+"""What the book needs beyond Jupyter Book: the ledger, tables made from the package, and pages that work offline."""
 
 from __future__ import annotations
 
@@ -167,7 +167,8 @@ def _checks(measurement: dict[str, Any]) -> str:
     rows = "".join(claims._row(check) for check in measurement["checks"])
     return (
         '<div class="tsl-claim-scroll"><table class="tsl-claim-table"><thead><tr><th>Check</th><th>Measured</th>'
-        f"<th>Predicted</th><th><span class='tsl-hidden'>Passed</span></th></tr></thead><tbody>{rows}</tbody></table></div>"
+        "<th>Predicted</th><th><span class='tsl-hidden'>Passed</span></th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
     )
 
 
@@ -273,7 +274,7 @@ def drop_thebe(app: Sphinx, page: str, template: str, context: dict[str, Any], d
 
 
 def vendor(app: Sphinx, problem: Exception | None) -> None:
-    """Copy MathJax and plotly, which come with Python packages, into the site: no page asks another host for anything."""
+    """Copy MathJax and plotly, which come with Python packages, into the site: no page asks another host."""
     if problem is not None or app.builder.format != "html":
         return
     target = Path(app.outdir) / "_static" / "vendor"

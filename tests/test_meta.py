@@ -1,0 +1,156 @@
+"""The project's own promises: one set of pins, one table of contents, workflows that can be trusted."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tsl import book, provenance
+
+
+def _pins(root: Path) -> dict[str, str]:
+    lines = [
+        line
+        for line in (root / "requirements.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
+    return {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+
+
+def _direct(root: Path) -> list[Requirement]:
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    optional = [text for texts in project["optional-dependencies"].values() for text in texts]
+    return [Requirement(text) for text in [*project["dependencies"], *optional]]
+
+
+def test_environment_yml_has_the_pins_of_requirements_txt(root: Path) -> None:
+    environment = yaml.safe_load((root / "environment.yml").read_text())
+    (pip,) = (entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    pins = {canonicalize_name(name): version for name, version in (line.split("==") for line in pip)}
+    assert pins == _pins(root)
+    assert "python=3.11" in environment["dependencies"]
+
+
+def test_every_direct_dependency_is_pinned_inside_its_range(root: Path) -> None:
+    pins = _pins(root)
+    for requirement in _direct(root):
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), str(requirement)
+
+
+def test_everything_the_package_and_the_tests_import_is_a_direct_dependency(root: Path) -> None:
+    distribution = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
+    direct = {canonicalize_name(requirement.name) for requirement in _direct(root)}
+    files = [*(root / "tsl").glob("*.py"), *(root / "tests").glob("*.py")]
+    own = {"tsl", *(path.stem for path in files)}
+    nodes = [node for path in files for node in ast.walk(ast.parse(path.read_text()))]
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [str(node.module) for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
+    imported = {name.split(".")[0] for name in names}
+    foreign = {name for name in imported if name not in sys.stdlib_module_names} - own
+    assert {canonicalize_name(distribution.get(name, name)) for name in foreign} <= direct
+
+
+def test_installed_packages_agree_with_each_other_and_with_the_pins(root: Path) -> None:
+    check = subprocess.run(
+        [sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False
+    )
+    assert check.returncode == 0, check.stdout
+    listed = subprocess.run(
+        [sys.executable, "-m", "pip", "freeze"], capture_output=True, text=True, check=True
+    ).stdout
+    found = dict(re.findall(r"^([\w.-]+)==([^+\s]+)", listed, re.MULTILINE))
+    installed = {canonicalize_name(name): version for name, version in found.items()}
+    pins = _pins(root)
+    assert {name: version for name, version in installed.items() if pins.get(name, version) != version} == {}
+
+
+def test_the_contents_list_every_chapter_in_order_and_every_page(root: Path) -> None:
+    listed = book.table_of_contents()
+    assert [Path(name).name for name in listed if name.startswith("notebooks/")] == [
+        source.stem for source in provenance.chapters()
+    ]
+    pages = {f"book/{path.stem}" for path in (root / "book").glob("*.md")}
+    assert {name for name in listed if name.startswith("book/")} == pages
+
+
+def test_workflows_pin_their_actions_and_ask_for_little(root: Path) -> None:
+    for path in (root / ".github" / "workflows").glob("*.yml"):
+        text = path.read_text()
+        used = re.findall(r"uses: (\S+)(.*)", text)
+        assert used
+        for action, comment in used:
+            assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", action), action
+            assert re.match(r" # v\d+\.\d+\.\d+$", comment), action
+        workflow = yaml.safe_load(text)
+        assert workflow["permissions"] == {}
+        for name, job in workflow["jobs"].items():
+            writes = {scope for scope, level in job["permissions"].items() if level == "write"}
+            assert writes <= ({"pages", "id-token"} if name == "publish" else set())
+
+
+def test_the_package_imports_quickly_nothing_heavy() -> None:
+    code = (
+        "import sys, tsl; print(sorted({'torch', 'matplotlib', 'papermill', 'seaborn'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_no_generated_file_is_committed(root: Path) -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=root, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert [name for name in tracked if name.startswith(("_build/", ".venv/")) or "__pycache__" in name] == []
+
+
+@pytest.mark.parametrize(
+    "target", ["book", "publish", "serve", "test", "format", "clean", "distclean", "environment"]
+)
+def test_help_names_every_target(root: Path, target: str) -> None:
+    done = subprocess.run(["make", "-s", "help"], cwd=root, capture_output=True, text=True, check=True)
+    assert f"make {target} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("PYTHON=/nowhere/python", "/nowhere/python not found: install Python 3.11"),
+        ("PYTHON=false", "false is not Python 3.11"),
+    ],
+)
+def test_make_says_what_is_missing(root: Path, tmp_path: Path, assignment: str, message: str) -> None:
+    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+        (tmp_path / name).write_text((root / name).read_text())
+    done = subprocess.run(
+        ["make", "book", assignment], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert message in done.stdout + done.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_an_interrupted_install_is_not_taken_for_finished(root: Path, tmp_path: Path) -> None:
+    """A python whose pip fails half way: no stamp is left, and the next `make` begins again."""
+    (tmp_path / "Makefile").write_text((root / "Makefile").read_text())
+    for name in ("requirements.txt", "pyproject.toml"):
+        (tmp_path / name).write_text("")
+    fake = tmp_path / "python"
+    fake.write_text(
+        '#!/bin/sh\n[ "$1" = -c ] && exit 0\nmkdir -p .venv/bin; '
+        'printf "#!/bin/sh\\nexit 1\\n" > .venv/bin/python; chmod +x .venv/bin/python\n'
+    )
+    fake.chmod(0o755)
+    for _ in range(2):
+        done = subprocess.run(
+            ["make", "environment", f"PYTHON={fake}"], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode != 0
+        assert "Making the environment" in done.stdout
+        assert not list((tmp_path / ".venv").glob(".ready*"))

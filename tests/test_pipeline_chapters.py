@@ -1,0 +1,123 @@
+"""Every chapter of the book, run: its verdicts, its committed notebook, and that it says the same each time."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from tsl import claims, notebooks, provenance
+from tsl.notebooks import Outcome, Settings
+
+CI = Settings(profile="ci")
+CHAPTERS = {source.stem: source for source in provenance.chapters()}
+each_chapter = pytest.mark.parametrize("chapter", CHAPTERS)
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> dict[str, Outcome]:
+    """All chapters executed in the ``ci`` profile, those that are up to date left alone."""
+    return {outcome.chapter: outcome for outcome in notebooks.execute(list(CHAPTERS.values()), CI)}
+
+
+def _expected(chapter: str) -> dict[str, str]:
+    return {claim.id: str(claim.expected) for claim in claims.load().values() if claim.chapter == chapter}
+
+
+def _measured(notebook: Any) -> dict[str, str]:
+    return {
+        name: found["verdict"] for name, found in claims.collect([notebook]).items() if found["as_expected"]
+    }
+
+
+def test_every_claim_belongs_to_a_chapter() -> None:
+    assert {claim.chapter for claim in claims.load().values()} <= CHAPTERS.keys()
+
+
+@each_chapter
+def test_chapter_runs_and_its_verdicts_are_the_expected_ones(
+    chapter: str, outcomes: dict[str, Outcome]
+) -> None:
+    assert outcomes[chapter].error is None, outcomes[chapter].error
+    executed = notebooks.read_executed(CHAPTERS[chapter], CI)
+    assert executed is not None
+    assert _measured(executed) == _expected(chapter)
+
+
+@each_chapter
+def test_committed_notebook_belongs_to_its_source_and_to_its_claims(chapter: str) -> None:
+    assert notebooks.staleness(CHAPTERS[chapter]) is None, (
+        f"{notebooks.staleness(CHAPTERS[chapter])}: run `make publish`"
+    )
+    committed = nbformat.read(CHAPTERS[chapter].with_suffix(".ipynb"), as_version=4)
+    assert _measured(committed) == _expected(chapter)
+    assert committed.metadata.tsl.profile in ("laptop", "paper")
+
+
+@each_chapter
+def test_committed_notebook_has_no_noise(chapter: str) -> None:
+    committed = nbformat.read(CHAPTERS[chapter].with_suffix(".ipynb"), as_version=4)
+    outputs = [output for cell in committed.cells for output in cell.get("outputs", [])]
+    assert outputs
+    assert [output.text for output in outputs if output.get("name") == "stderr"] == []
+    assert [output for output in outputs if output.output_type == "error"] == []
+
+
+@each_chapter
+def test_committed_notebook_still_says_the_same_when_run(chapter: str, root: Path) -> None:
+    """nbval runs the notebook a reader would open and compares the cells whose output is the same in every profile."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--nbval-lax",
+        "--nbval-current-env",
+        "-p",
+        "no:cacheprovider",
+        "-q",
+    ]
+    options = ["-o", "addopts=", f"notebooks/{chapter}.ipynb"]
+    environment = os.environ | {"TSL_PROFILE": "ci", "TQDM_DISABLE": "1", "PYTHONPATH": str(root)}
+    done = subprocess.run(
+        [*command, *options], cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+
+
+@each_chapter
+def test_chapter_has_a_cell_whose_output_is_compared(chapter: str) -> None:
+    cells = provenance.read_source(CHAPTERS[chapter]).cells
+    checked = [cell for cell in cells if "nbval-check-output" in cell.metadata.get("tags", [])]
+    assert bool(checked) == bool(_expected(chapter))
+
+
+def test_running_a_chapter_again_gives_the_same_text(outcomes: dict[str, Outcome]) -> None:
+    quickest = min(outcomes.values(), key=lambda outcome: outcome.seconds).chapter
+    source = CHAPTERS[quickest]
+    first = notebooks.dumps(notebooks.finished(source, CI))
+    assert notebooks.execute([source], CI, force=True)[0].error is None
+    assert notebooks.dumps(notebooks.finished(source, CI)) == first
+
+
+@each_chapter
+def test_chapter_source_lints(chapter: str, tmp_path: Path) -> None:
+    """The code in the cells obeys the rules of the package."""
+    notebook = provenance.read_source(CHAPTERS[chapter])
+    target = tmp_path / f"{chapter}.ipynb"
+    nbformat.write(notebook, target)
+    root = Path(__file__).parents[1]
+    command = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "check",
+        "--config",
+        str(root / "pyproject.toml"),
+        "--ignore",
+        "B018,E402",
+    ]
+    done = subprocess.run([*command, str(target)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
