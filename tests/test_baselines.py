@@ -56,7 +56,9 @@ def test_ridge_is_scikit_learns(d, m, penalty, seed):
     batch = batch_of(d, m, 0.5, seed=seed)
     answer = baselines.ridge(batch, 1, penalty=penalty)
     for b in range(6):
-        fitted = Ridge(alpha=penalty, fit_intercept=False, solver="svd").fit(batch.x[b].numpy(), batch.y[b].numpy())
+        fitted = Ridge(alpha=penalty, fit_intercept=False, solver="svd").fit(
+            batch.x[b].numpy(), batch.y[b].numpy()
+        )
         np.testing.assert_allclose(answer[b, 1].numpy(), fitted.coef_, rtol=1e-7, atol=1e-9)
 
 
@@ -103,7 +105,13 @@ def test_conjugate_gradient_walks_as_scipys_does():
     moments = batch.moments()
     for b in range(6):
         walk = []
-        cg(moments.gram[b].numpy(), moments.cross[b].numpy(), rtol=0, maxiter=6, callback=lambda w, to=walk: to.append(w.copy()))
+        cg(
+            moments.gram[b].numpy(),
+            moments.cross[b].numpy(),
+            rtol=0,
+            maxiter=6,
+            callback=lambda w, to=walk: to.append(w.copy()),
+        )
         np.testing.assert_allclose(chain[b, 1:].numpy(), np.array(walk), rtol=1e-8, atol=1e-10)
 
 
@@ -127,7 +135,11 @@ def test_gradient_descent_keeps_the_rate_of_its_condition_number(d, m, seed):
 
 def test_gradient_descent_with_a_given_rate_is_its_definition():
     batch = batch_of(3, 8)
-    chain, rate, w = baselines.gradient_descent(batch, 4, learning_rate=0.3), 0.3, torch.zeros(6, 3, dtype=torch.float64)
+    chain, rate, w = (
+        baselines.gradient_descent(batch, 4, learning_rate=0.3),
+        0.3,
+        torch.zeros(6, 3, dtype=torch.float64),
+    )
     for step in range(5):
         torch.testing.assert_close(chain[:, step], w)
         residual = torch.einsum("bmd,bd->bm", batch.x, w) - batch.y

@@ -30,7 +30,13 @@ def test_a_model_that_returns_a_chain_of_another_length_is_named():
 
 
 @settings(deadline=None, max_examples=30)
-@given(d=st.integers(1, 5), m=st.integers(1, 12), steps=st.integers(0, 9), noise=st.floats(0, 1), seed=st.integers(0, 999))
+@given(
+    d=st.integers(1, 5),
+    m=st.integers(1, 12),
+    steps=st.integers(0, 9),
+    noise=st.floats(0, 1),
+    seed=st.integers(0, 999),
+)
 def test_pseudo_newton_is_the_recursion_prompt_by_prompt(d, m, steps, noise, seed):
     cov = covariance.rotate(covariance.power_law(d, 1.0), generator(seed))
     gamma = theory.gamma(cov, 7)
@@ -55,7 +61,9 @@ def test_a_preconditioner_for_each_prompt():
 def test_a_prefix_of_a_chain_is_a_shorter_chain():
     moments = prompts.sample_moments(covariance.power_law(4, 1.0), 6, 5, generator=generator(2))
     gamma = theory.gamma(covariance.power_law(4, 1.0), 20)
-    torch.testing.assert_close(cot.pseudo_newton(moments, gamma, 9)[:, :4], cot.pseudo_newton(moments, gamma, 3))
+    torch.testing.assert_close(
+        cot.pseudo_newton(moments, gamma, 9)[:, :4], cot.pseudo_newton(moments, gamma, 3)
+    )
 
 
 def test_long_chains_rest_at_the_least_squares_solution():
@@ -97,4 +105,6 @@ def test_a_diverging_chain_grows_at_the_spectral_radius():
     size = errors.squared_error(cot.pseudo_newton(moments, gamma, 200), moments.w).sqrt()
     radius = torch.linalg.eigvals(torch.eye(5) - torch.linalg.inv(gamma)).abs().max().item()
     assert radius > 1
-    torch.testing.assert_close(size[:, 200] / size[:, 199], torch.full((3,), radius).double(), rtol=1e-3, atol=0)
+    torch.testing.assert_close(
+        size[:, 200] / size[:, 199], torch.full((3,), radius).double(), rtol=1e-3, atol=0
+    )

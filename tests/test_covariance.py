@@ -48,14 +48,18 @@ def test_rotations_are_haar_distributed():
     d, draws = 4, 3000
     projector = torch.diag(torch.tensor([1.0] + [0.0] * (d - 1), dtype=torch.float64))
     source = generator(5)
-    entries = torch.stack([covariance.rotate(projector, source)[[0, 0], [0, 1]] for _ in range(draws)]).numpy()
+    entries = torch.stack(
+        [covariance.rotate(projector, source)[[0, 0], [0, 1]] for _ in range(draws)]
+    ).numpy()
     assert stats.kstest(entries[:, 0], stats.beta(0.5, (d - 1) / 2).cdf).pvalue > 1e-4
     # q₁q₂ is symmetric about zero; QR without the correction of signs is not.
     assert stats.ks_2samp(entries[:, 1], -entries[:, 1]).pvalue > 1e-4
 
 
 def test_hardness_is_trace_over_smallest_eigenvalue():
-    assert covariance.hardness(torch.diag(torch.tensor([4.0, 2.0, 0.5], dtype=torch.float64))) == pytest.approx(13)
+    assert covariance.hardness(
+        torch.diag(torch.tensor([4.0, 2.0, 0.5], dtype=torch.float64))
+    ) == pytest.approx(13)
     assert covariance.hardness(3 * torch.eye(7, dtype=torch.float64)) == pytest.approx(7)
     assert math.isinf(covariance.hardness(torch.diag(torch.tensor([1.0, 0.0], dtype=torch.float64))))
     assert math.isinf(covariance.hardness(torch.zeros(3, 3, dtype=torch.float64)))

@@ -20,7 +20,13 @@ def test_squared_error_is_the_distance_of_each_estimate():
 
 
 @settings(deadline=None)
-@given(d=st.integers(1, 5), m=st.integers(1, 9), n=st.integers(1, 20), steps=st.integers(0, 6), seed=st.integers(0, 999))
+@given(
+    d=st.integers(1, 5),
+    m=st.integers(1, 9),
+    n=st.integers(1, 20),
+    steps=st.integers(0, 6),
+    seed=st.integers(0, 999),
+)
 def test_propagated_error_sums_over_a_basis_of_weights(d, m, n, steps, seed):
     # E over w ~ N(0, I) of a quadratic form in w is its sum over any orthonormal basis.
     cov = covariance.rotate(covariance.power_law(d, 0.8), generator(seed))

@@ -74,7 +74,9 @@ def test_forward_is_the_attention_formula_entry_by_entry():
     noise=st.sampled_from([0.0, 0.5]),
     seed=st.integers(0, 10**6),
 )
-def test_growing_context_equals_recursion_and_closed_form_on_every_step(d, n, m, steps, c, alpha, noise, seed):
+def test_growing_context_equals_recursion_and_closed_form_on_every_step(
+    d, n, m, steps, c, alpha, noise, seed
+):
     train, test = rotated(d, alpha, seed), rotated(d, alpha / 2, seed + 1)
     gamma = theory.gamma(train, n)
     batch = prompts.sample_prompts(test, m, 3, noise=noise, generator=generator(seed))
@@ -88,7 +90,11 @@ def test_growing_context_equals_recursion_and_closed_form_on_every_step(d, n, m,
     if not noise:
         step = torch.eye(d, dtype=torch.float64) - torch.linalg.inv(gamma) @ moments.gram
         closed = torch.stack(
-            [batch.w - (torch.linalg.matrix_power(step, k) @ batch.w[..., None])[..., 0] for k in range(steps + 1)], 1
+            [
+                batch.w - (torch.linalg.matrix_power(step, k) @ batch.w[..., None])[..., 0]
+                for k in range(steps + 1)
+            ],
+            1,
         )
         assert relative_gap(closed, literal) < 1e-10
 
@@ -111,12 +117,19 @@ def test_thoughts_in_context_do_not_disturb_later_ones():
     batch = prompts.sample_prompts(cov, 12, 4, generator=generator(5))
     w = torch.randn(4, 3, generator=generator(6), dtype=torch.float64)
     fresh = model.answer(lsa.embed(batch, w), n=12)
-    crowded = torch.cat([lsa.embed(batch), lsa.embed(batch, -3 * w)[:, :, -1:], lsa.embed(batch, w)[:, :, -1:]], dim=2)
+    crowded = torch.cat(
+        [lsa.embed(batch), lsa.embed(batch, -3 * w)[:, :, -1:], lsa.embed(batch, w)[:, :, -1:]], dim=2
+    )
     torch.testing.assert_close(model.answer(crowded, n=12), fresh)
 
 
 @settings(deadline=None, max_examples=20)
-@given(d=st.integers(1, 4), columns=st.integers(2, 7), n=st.one_of(st.none(), st.integers(1, 9)), seed=st.integers(0, 999))
+@given(
+    d=st.integers(1, 4),
+    columns=st.integers(2, 7),
+    n=st.one_of(st.none(), st.integers(1, 9)),
+    seed=st.integers(0, 999),
+)
 def test_answer_is_the_last_column_of_forward(d, columns, n, seed):
     source = generator(seed)
     model = lsa.LinearSelfAttention(d)
@@ -227,7 +240,9 @@ def test_training_on_sampled_prompts_comes_close_to_the_optimum():
     sample = lambda: prompts.sample_prompts(cov, n, 256, generator=source)  # noqa: E731
     history = lsa.train_lsa(model, sample, 500, 0.03)
     optimum = torch.linalg.inv(theory.gamma(cov, n))
-    gap = torch.linalg.matrix_norm(model.preconditioner().detach() - optimum) / torch.linalg.matrix_norm(optimum)
+    gap = torch.linalg.matrix_norm(model.preconditioner().detach() - optimum) / torch.linalg.matrix_norm(
+        optimum
+    )
     assert gap.item() < 0.02
     minimum = lsa.population_loss(optimum, cov, theory.second_moment(cov, n)).item()
     assert history.loss[-100:].mean().item() == pytest.approx(minimum, rel=0.05)
@@ -243,7 +258,12 @@ def test_free_training_moves_c_but_not_w13_and_thinking_rests_elsewhere_unless_t
     for tie in (False, True):
         source, model = generator(16), lsa.LinearSelfAttention(d)
         lsa.train_lsa(
-            model, lambda s=source: prompts.sample_prompts(cov, n, 128, generator=s), 400, 0.03, train_w=True, tie=tie
+            model,
+            lambda s=source: prompts.sample_prompts(cov, n, 128, generator=s),
+            400,
+            0.03,
+            train_w=True,
+            tie=tie,
         )
         chain = model.think(test, 60)
         resting[tie] = (chain[:, -1] - test.w).square().sum(1).median().item()
@@ -264,7 +284,11 @@ def test_training_is_reproducible():
         source, model = generator(seed), lsa.LinearSelfAttention(2)
         histories.append(
             lsa.train_lsa(
-                model, lambda s=source: prompts.sample_prompts(rotated(2), 5, 8, generator=s), 20, 0.05, rollout=1
+                model,
+                lambda s=source: prompts.sample_prompts(rotated(2), 5, 8, generator=s),
+                20,
+                0.05,
+                rollout=1,
             )
         )
     assert torch.equal(histories[0].loss, histories[1].loss)
@@ -282,7 +306,8 @@ def test_empirical_optimum_is_least_squares_and_converges_as_one_over_root_b():
     budgets, distance = [200, 800, 3200, 12_800], []
     for budget in budgets:
         learned = [
-            lsa.empirical_optimum(prompts.sample_moments(cov, n, budget, generator=generator(100 + r))) - exact
+            lsa.empirical_optimum(prompts.sample_moments(cov, n, budget, generator=generator(100 + r)))
+            - exact
             for r in range(30)
         ]
         distance.append(torch.stack(learned).square().sum((1, 2)).mean().sqrt().item())

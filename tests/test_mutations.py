@@ -82,7 +82,9 @@ def play_all(chapter: str) -> dict[str, dict[str, bool]]:
     mpl.use("Agg")
     from tsl import figures
 
-    figures.finish = lambda figure, run: figures.plt.close(figure)  # drawing is most of the time and decides nothing
+    figures.finish = lambda figure, run: figures.plt.close(
+        figure
+    )  # drawing is most of the time and decides nothing
     called: set[str] = set()
 
     def watch(name: str, right: Callable[..., Any]) -> Callable[..., Any]:
@@ -115,7 +117,12 @@ def outcomes(root: Path) -> dict[str, dict[str, dict[str, bool]]]:
     def run(chapter: str) -> dict[str, dict[str, bool]]:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root), "TQDM_DISABLE": "1"}
         done = subprocess.run(
-            [sys.executable, __file__, chapter], env=environment, cwd=root, capture_output=True, text=True, check=False
+            [sys.executable, __file__, chapter],
+            env=environment,
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, f"{chapter}: {done.stderr[-3000:]}"
         sys.stderr.write(done.stderr)

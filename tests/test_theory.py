@@ -46,7 +46,10 @@ def z(samples: torch.Tensor, expected: float | torch.Tensor) -> float:
 def test_second_moment_is_the_sum_over_pairings(spectrum, n, seed):
     cov = turned(spectrum, seed)
     torch.testing.assert_close(
-        theory.second_moment(cov, n), torch.einsum("abbe->ae", moment_of_pairs(cov, n)), rtol=1e-10, atol=1e-12
+        theory.second_moment(cov, n),
+        torch.einsum("abbe->ae", moment_of_pairs(cov, n)),
+        rtol=1e-10,
+        atol=1e-12,
     )
 
 
@@ -56,7 +59,9 @@ def test_gamma_solves_the_normal_equations_of_training(spectrum, n, noise, seed)
     # A = Γ⁻¹ is best when E[(w − A b)bᵀ] = 0, with E[w bᵀ] = Λ and E[b bᵀ] = E[Σ̂²] + σ²Λ/n.
     cov = turned(spectrum, seed)
     second = torch.einsum("abbe->ae", moment_of_pairs(cov, n)) + noise**2 / n * cov
-    torch.testing.assert_close(torch.linalg.solve(theory.gamma(cov, n, noise), second), cov, rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(
+        torch.linalg.solve(theory.gamma(cov, n, noise), second), cov, rtol=1e-8, atol=1e-10
+    )
 
 
 @pytest.mark.parametrize("noise", [0.0, 1.5])
@@ -91,7 +96,11 @@ def test_gamma_is_equivariant_under_units_and_rotations(spectrum, n, scale, seed
 
 
 def test_gamma_of_a_mixture_is_the_minimiser_over_its_prompts():
-    covs, probs, lengths = [turned([2.0, 0.3], 1), turned([1.0, 1.0], 2), turned([0.2, 3.0], 3)], [0.5, 0.2, 0.3], [4, 20, 9]
+    covs, probs, lengths = (
+        [turned([2.0, 0.3], 1), turned([1.0, 1.0], 2), turned([0.2, 3.0], 3)],
+        [0.5, 0.2, 0.3],
+        [4, 20, 9],
+    )
     gamma = theory.gamma_mixture(covs, probs, lengths)
     moments = prompts.TaskMixture(covs, probs, lengths).sample_moments(300_000, generator(4))
     residual = moments.w - moments.cross @ torch.linalg.inv(gamma).mT
@@ -120,7 +129,9 @@ def test_direct_error_is_the_contraction_of_the_fourth_moment_tensor(train, n, m
     gamma = theory.gamma(turned(train, 2), n)
     a = torch.linalg.inv(gamma)
     # E‖AΣ̂ − I‖² + σ² E tr(AΣ̂Aᵀ)/m, written out in indices.
-    quadratic = torch.einsum("ia,abce,ie,bc->", a, moment_of_pairs(cov, m), a, torch.eye(d, dtype=torch.float64))
+    quadratic = torch.einsum(
+        "ia,abce,ie,bc->", a, moment_of_pairs(cov, m), a, torch.eye(d, dtype=torch.float64)
+    )
     expected = quadratic - 2 * (a @ cov).trace() + d + noise**2 / m * (a @ cov @ a.mT).trace()
     assert theory.direct_error(gamma, cov, m, noise) == pytest.approx(expected.item(), rel=1e-9)
 
@@ -156,7 +167,9 @@ def test_trained_gamma_has_the_least_direct_error_at_its_own_context():
 @settings(deadline=None)
 def test_bound_of_theorem_3_3_holds_for_the_exact_error(spectrum, n, m):
     cov = torch.diag(torch.tensor(spectrum, dtype=torch.float64))
-    assert theory.direct_error(theory.gamma(cov, n), cov, m) <= theory.direct_error_bound(cov, n, m) * (1 + 1e-9)
+    assert theory.direct_error(theory.gamma(cov, n), cov, m) <= theory.direct_error_bound(cov, n, m) * (
+        1 + 1e-9
+    )
 
 
 def test_bound_of_theorem_3_3_is_the_formula():
@@ -261,7 +274,9 @@ def test_short_test_prompts_overthink_past_the_edge():
     critical = d / (math.sqrt(2 * g) - 1) ** 2
     for m, expected in ((int(0.75 * critical), True), (int(1.35 * critical), False)):
         assert theory.overthinks(gamma, eye, m) is expected
-        curve = errors.propagated_error(covariance.wishart(eye, m, 40, generator(9)), gamma, 300).median(0).values
+        curve = (
+            errors.propagated_error(covariance.wishart(eye, m, 40, generator(9)), gamma, 300).median(0).values
+        )
         assert (curve[300] > curve[150]).item() is expected
 
 
@@ -274,7 +289,9 @@ def test_marchenko_pastur_error_is_the_integral_over_the_density(ratio, g):
         return math.sqrt(max(0.0, (high - x) * (x - low))) / (2 * math.pi * ratio * x)
 
     for k in (0, 1, 2, 5, 9):
-        bulk = integrate.quad(lambda x, k=k: density(x) * (1 - x / g) ** (2 * k), low, high, limit=500, epsabs=1e-12)[0]
+        bulk = integrate.quad(
+            lambda x, k=k: density(x) * (1 - x / g) ** (2 * k), low, high, limit=500, epsabs=1e-12
+        )[0]
         expected = bulk + max(0.0, 1 - 1 / ratio)
         assert theory.marchenko_pastur_error(ratio, g, k) == pytest.approx(expected, rel=2e-6)
 
@@ -284,8 +301,12 @@ def test_marchenko_pastur_error_matches_the_exact_first_step_and_large_matrices(
     eye = torch.eye(d, dtype=torch.float64)
     g, gamma = 1 + (1 + d) / n, theory.gamma(eye, n)
     # One step: E‖I − Σ̂/g‖²/d = (1 − 1/g)² + (1 + (d + 1)/m − 1)/g², Marchenko–Pastur's up to 1/m.
-    assert theory.marchenko_pastur_error(d / m, g, 1) == pytest.approx((1 - 1 / g) ** 2 + d / m / g**2, rel=1e-9)
-    assert theory.direct_error(gamma, eye, m) / d == pytest.approx((1 - 1 / g) ** 2 + (d + 1) / m / g**2, rel=1e-9)
+    assert theory.marchenko_pastur_error(d / m, g, 1) == pytest.approx(
+        (1 - 1 / g) ** 2 + d / m / g**2, rel=1e-9
+    )
+    assert theory.direct_error(gamma, eye, m) / d == pytest.approx(
+        (1 - 1 / g) ** 2 + (d + 1) / m / g**2, rel=1e-9
+    )
     for size, tolerance in ((100, 0.14), (300, 0.06)):  # corrections are of order 1/m
         eye, n = torch.eye(size, dtype=torch.float64), 4 * size
         gram = covariance.wishart(eye, n, 8000 // size, generator(10))
@@ -299,4 +320,6 @@ def test_marchenko_pastur_error_is_finite_without_a_spectral_gap_and_grows_past_
     curve = np.array([theory.marchenko_pastur_error(0.5, 1.2, k) for k in range(40)])
     assert curve[0] == pytest.approx(1)
     assert curve[39] > curve[20] > curve[3]  # (1 + √½)² = 2.9 > 2.4
-    assert theory.marchenko_pastur_error(4.0, 10.0, 400) == pytest.approx(0.75, abs=2e-3)  # m < d: never seen directions
+    assert theory.marchenko_pastur_error(4.0, 10.0, 400) == pytest.approx(
+        0.75, abs=2e-3
+    )  # m < d: never seen directions

@@ -1,6 +1,7 @@
 """Classical solvers of the least-squares problem a prompt poses, in the call shape of a thinking model.
 
-Every solver takes prompts and a number of steps and returns the chain ŵ_0, ..., ŵ_steps of shape (B, steps + 1, d). Solvers that
+Every solver takes prompts and a number of steps and returns the chain ŵ_0, ..., ŵ_steps of shape (B, steps +
+1, d). Solvers that
 do not iterate repeat their answer. All minimise ‖y − Xw‖²/(2m), whose gradient is Σ̂w − b.
 """
 
@@ -84,7 +85,9 @@ def ridge(prompts: Prompts, steps: int = 1, penalty: float = 1.0) -> Float[Tenso
     return _constant(torch.linalg.solve(moments.gram + penalty / m * identity, moments.cross), steps)
 
 
-def gradient_descent(prompts: Prompts, steps: int, learning_rate: float | None = None) -> Float[Tensor, "B k d"]:
+def gradient_descent(
+    prompts: Prompts, steps: int, learning_rate: float | None = None
+) -> Float[Tensor, "B k d"]:
     """Gradient descent from zero, ŵ ← ŵ − η(Σ̂ŵ − b).
 
     Parameters
@@ -185,7 +188,9 @@ def conjugate_gradient(prompts: Prompts, steps: int) -> Float[Tensor, "B k d"]:
         unexplained = unexplained - length[:, None] * image
         gradient = _apply(x.mT, unexplained) / m
         fresh = gradient.square().sum(-1)
-        direction = gradient + torch.where(active, fresh / torch.where(active, energy, 1.0), 0.0)[:, None] * direction
+        direction = (
+            gradient + torch.where(active, fresh / torch.where(active, energy, 1.0), 0.0)[:, None] * direction
+        )
         energy = torch.where(active, fresh, energy)
         chain.append(w)
     return torch.stack(chain, dim=1)

@@ -23,9 +23,7 @@ class Thinker(Protocol):
 Baseline = Callable[[Prompts, int], Tensor]
 
 
-def chain_of_thought(
-    model: Thinker | Baseline, prompts: Prompts, steps: int
-) -> Float[Tensor, "B k d"]:
+def chain_of_thought(model: Thinker | Baseline, prompts: Prompts, steps: int) -> Float[Tensor, "B k d"]:
     """Let a model or a baseline think for a number of steps.
 
     Parameters
@@ -59,9 +57,7 @@ def chain_of_thought(
     return chain
 
 
-def pseudo_newton(
-    moments: Moments, gamma: Float[Tensor, "*B d d"], steps: int
-) -> Float[Tensor, "B k d"]:
+def pseudo_newton(moments: Moments, gamma: Float[Tensor, "*B d d"], steps: int) -> Float[Tensor, "B k d"]:
     """Fast path of chain of thought for linear self-attention: ŵ_{i+1} = ŵ_i − Γ⁻¹(Σ̂ŵ_i − b) from ŵ_0 = 0.
 
     This is Proposition 3.2 of arXiv 2510.03605 with b = Xᵀy/m in place of Σ̂w*, which also covers noisy labels. It costs k d²
@@ -91,7 +87,9 @@ def pseudo_newton(
     _validate.invertible("gamma", gamma, batch=True)
     _validate.same_dimension(gamma=gamma, w=moments.w)
     if gamma.dim() == 3 and len(gamma) != len(moments.w):
-        raise ValueError(f"gamma must hold one matrix or one for each of {len(moments.w)} prompts, got {len(gamma)}")
+        raise ValueError(
+            f"gamma must hold one matrix or one for each of {len(moments.w)} prompts, got {len(gamma)}"
+        )
     step = torch.linalg.solve(gamma, moments.gram)
     drift = torch.linalg.solve(gamma, moments.cross.unsqueeze(-1)).squeeze(-1)
     chain = [torch.zeros_like(moments.w)]

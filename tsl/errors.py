@@ -67,7 +67,9 @@ def propagated_error(
     _validate.invertible("gamma", gamma, batch=True)
     _validate.same_dimension(gram=gram, gamma=gamma)
     if gamma.dim() == 3 and gram.shape != gamma.shape:
-        raise ValueError(f"gamma must hold one matrix or one for each of {len(gram)} prompts, got {len(gamma)}")
+        raise ValueError(
+            f"gamma must hold one matrix or one for each of {len(gram)} prompts, got {len(gamma)}"
+        )
     identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     step = identity - torch.linalg.solve(gamma, gram)
     power = identity.expand_as(step)

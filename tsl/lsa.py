@@ -1,7 +1,7 @@
 """Linear self-attention on the embedded prompt, its optimum, and its training.
 
-Rows of the embedding E, of size 2d + 2: features 0 … d−1, label d, weights d+1 … 2d, flag 2d+1. A column is an example (x, y, 0, 0) or an
-estimate (0, 0, ŵ, 1). This is the model of Section 2 of arXiv 2510.03605.
+Rows of the embedding E, of size 2d + 2: features 0 … d−1, label d, weights d+1 … 2d, flag 2d+1. A column is an
+example (x, y, 0, 0) or an estimate (0, 0, ŵ, 1). This is the model of Section 2 of arXiv 2510.03605.
 """
 
 from __future__ import annotations
@@ -304,7 +304,8 @@ def train_population(
 ) -> tuple[LinearSelfAttention, History]:
     """Gradient descent with a constant step on the exact population loss, V trained and W fixed.
 
-    From the structured initialisation the gradient of every block of V but V31 is zero, by the symmetry w* → −w*, so V31 alone moves:
+    From the structured initialisation the gradient of every block of V but V31 is zero, by the symmetry w* →
+    −w*, so V31 alone moves:
     V31 ← V31 − η c (S₁ᵀ − A S₂) with A = −c V31 (the setting of Theorem 3.1 of arXiv 2510.03605).
 
     Parameters
@@ -402,7 +403,8 @@ def train_lsa(
     tie : bool
         After every step set W13 = c I (needs `train_w`): the repair of the dead gradient.
     rollout : int
-        Number of the model's own thoughts to train on: with r > 0 the model first thinks r steps (no gradient) and the loss averages over
+        Number of the model's own thoughts to train on: with r > 0 the model first thinks r steps (no gradient)
+        and the loss averages over
         answering from each of ŵ_0, ..., ŵ_r. 0 trains for direct prediction, as the paper does.
     progress : bool
         Show a progress bar.
@@ -431,7 +433,9 @@ def train_lsa(
     for _ in tqdm(range(steps), desc="training", disable=not progress):
         prompts = sample()
         chain = model.think(prompts, rollout)
-        target = torch.cat([torch.zeros_like(prompts.x[:, 0]), torch.zeros_like(prompts.y[:, :1]), prompts.w], dim=1)
+        target = torch.cat(
+            [torch.zeros_like(prompts.x[:, 0]), torch.zeros_like(prompts.y[:, :1]), prompts.w], dim=1
+        )
         target = torch.cat([target, torch.ones_like(prompts.y[:, :1])], dim=1)
         losses = []
         for start in range(rollout + 1):
@@ -439,7 +443,14 @@ def train_lsa(
             losses.append((answer - target).square().sum(-1).mean() / 2)
         loss = torch.stack(losses).mean()
         with torch.no_grad():
-            trace.append((loss.item(), model.c.item(), model.w13.diagonal().mean().item(), model.preconditioner().cpu()))
+            trace.append(
+                (
+                    loss.item(),
+                    model.c.item(),
+                    model.w13.diagonal().mean().item(),
+                    model.preconditioner().cpu(),
+                )
+            )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -447,6 +458,7 @@ def train_lsa(
         if tie:
             with torch.no_grad():
                 model.w13.copy_(model.c * torch.eye(d, dtype=model.value.dtype, device=model.value.device))
-    columns = [torch.tensor(column, dtype=torch.float64) for column in zip(*[row[:3] for row in trace], strict=True)]
+    columns = [
+        torch.tensor(column, dtype=torch.float64) for column in zip(*[row[:3] for row in trace], strict=True)
+    ]
     return History(columns[0], columns[1], columns[2], torch.stack([row[3] for row in trace]))
-

@@ -174,7 +174,9 @@ def sample_moments(
         # Any F with F Fᵀ = Σ̂ will do; the eigendecomposition also covers singular Σ̂ (m < d).
         spectrum, vectors = torch.linalg.eigh(gram)
         white = torch.randn(w.shape, generator=generator, dtype=cov.dtype, device=cov.device)
-        cross = cross + noise / m**0.5 * torch.einsum("bij,bj->bi", vectors, spectrum.clamp(min=0).sqrt() * white)
+        cross = cross + noise / m**0.5 * torch.einsum(
+            "bij,bj->bi", vectors, spectrum.clamp(min=0).sqrt() * white
+        )
     return Moments(gram, cross, w)
 
 
@@ -263,4 +265,6 @@ class TaskMixture:
             for cov, length, count in zip(self.covs, self.lengths, self._counts(size, generator), strict=True)
             if count
         ]
-        return Moments(*(torch.cat([getattr(part, name) for part in parts]) for name in ("gram", "cross", "w")))
+        return Moments(
+            *(torch.cat([getattr(part, name) for part in parts]) for name in ("gram", "cross", "w"))
+        )

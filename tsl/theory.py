@@ -1,7 +1,7 @@
 """Predictions: what training learns, what one step costs, what k steps give, and when thinking stops helping.
 
-Everything here is a closed formula or a one-dimensional integral; nothing is sampled. Errors are E‖ŵ − w*‖² with w* ~ N(0, I_d), so
-that an answer of zero costs d, unless a docstring says otherwise.
+Everything here is a closed formula or a one-dimensional integral; nothing is sampled. Errors are E‖ŵ − w*‖²
+with w* ~ N(0, I_d), so that an answer of zero costs d, unless a docstring says otherwise.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def second_moment(cov: Float[Tensor, "d d"], n: int) -> Float[Tensor, "d d"]:
 
 
 def gamma(cov: Float[Tensor, "d d"], n: int, noise: float = 0.0) -> Float[Tensor, "d d"]:
-    """Γ(Λ, n) = (1 + 1/n)Λ + ((tr Λ + σ²)/n) I: training fixes the preconditioner Γ⁻¹ (Theorem 3.1 of arXiv 2510.03605).
+    """Γ(Λ, n) = (1 + 1/n)Λ + ((tr Λ + σ²)/n) I: training fixes the preconditioner Γ⁻¹ (Theorem 3.1 of arXiv
+    2510.03605).
 
     The label noise σ² is our extension; the paper has σ = 0.
 
@@ -108,15 +109,15 @@ def gamma_mixture(
     """
     weights = _validate.tasks(covs, probs, lengths).tolist()
     first = torch.stack([p * cov for p, cov in zip(weights, covs, strict=True)]).sum(0)
-    second = torch.stack([p * second_moment(c, n) for p, c, n in zip(weights, covs, lengths, strict=True)]).sum(0)
+    second = torch.stack(
+        [p * second_moment(c, n) for p, c, n in zip(weights, covs, lengths, strict=True)]
+    ).sum(0)
     if math.isinf(hardness(first)):
         raise ValueError("covs and probs must cover every direction, got a singular mean covariance")
     return torch.linalg.solve(first, second, left=False)
 
 
-def direct_error(
-    gamma: Float[Tensor, "d d"], cov: Float[Tensor, "d d"], m: int, noise: float = 0.0
-) -> float:
+def direct_error(gamma: Float[Tensor, "d d"], cov: Float[Tensor, "d d"], m: int, noise: float = 0.0) -> float:
     """Exact error of the direct answer, one step from ŵ_0 = 0, on prompts of m Gaussian examples (our formula).
 
     ‖I − A Σ‖_F² + (1/m)[tr(A Σ² Aᵀ) + tr(A Σ Aᵀ) (tr Σ + σ²)] with A = Γ⁻¹.
