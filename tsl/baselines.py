@@ -1,8 +1,7 @@
 """Classical solvers of the least-squares problem a prompt poses, in the call shape of a thinking model.
 
-Every solver takes prompts and a number of steps and returns the chain ŵ_0, ..., ŵ_steps of shape (B, steps +
-1, d). Solvers that
-do not iterate repeat their answer. All minimise ‖y − Xw‖²/(2m), whose gradient is Σ̂w − b.
+Every solver takes prompts and a number of steps and returns the chain ŵ_0, ..., ŵ_steps of shape (B, steps + 1, d).
+Solvers that do not iterate repeat their answer. All minimise ‖y − Xw‖²/(2m), whose gradient is Σ̂w − b.
 """
 
 from __future__ import annotations
@@ -59,7 +58,8 @@ def ols(prompts: Prompts, steps: int = 1) -> Float[Tensor, "B k d"]:
 def ridge(prompts: Prompts, steps: int = 1, penalty: float = 1.0) -> Float[Tensor, "B k d"]:
     """Ridge regression, (XᵀX + penalty · I)⁻¹Xᵀy.
 
-    With w* ~ N(0, I) and label noise of standard deviation σ, `penalty` = σ² gives the posterior mean, the best estimate there is.
+    With w* ~ N(0, I) and label noise of standard deviation σ, `penalty` = σ² gives the posterior
+    mean, the best estimate there is.
 
     Parameters
     ----------

@@ -118,7 +118,8 @@ def wishart(
 ) -> Float[Tensor, "size d d"]:
     """Empirical covariances Σ̂ = X Xᵀ / m of m Gaussian features, drawn without drawing the features.
 
-    Bartlett's decomposition: X = R G with R Rᵀ = Σ, and G Gᵀ = T Tᵀ in law, where T is lower trapezoidal with independent entries,
+    Bartlett's decomposition: X = R G with R Rᵀ = Σ, and G Gᵀ = T Tᵀ in law, where T is lower trapezoidal with
+    independent entries,
     T_ii² ~ χ²(m − i + 1) and T_ij ~ N(0, 1) below the diagonal. The cost does not depend on m, and m < d is allowed.
 
     Parameters

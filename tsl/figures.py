@@ -66,40 +66,138 @@ def new(cols: int = 1, rows: int = 1, height: float = 3.4, width: float | None =
     _validate.positive_int("cols", cols)
     _validate.positive_int("rows", rows)
     _validate.positive("height", height)
+    if width is None:
+        width = 5.6 if cols == 1 else 7.6
+    _validate.positive("width", width)
     mpl.rcParams.update(_STYLE)  # legends and colour bars added later must find it too
-    return plt.subplots(rows, cols, figsize=(width or (5.6 if cols == 1 else 7.6), height * rows), dpi=144, **kwargs)
+    return plt.subplots(rows, cols, figsize=(width, height * rows), dpi=144, **kwargs)
 
 
 def theory(ax: Axes, x: Any, y: Any, label: str | None = None, color: Any = INK, **kwargs: Any) -> None:
-    """Draw a prediction: a dashed line above everything else."""
-    ax.plot(_array(x), _array(y), **({"linestyle": "--", "linewidth": 1.5, "zorder": 5} | kwargs), color=color, label=label)
+    """Draw a prediction: a dashed line above everything else.
+
+    Parameters
+    ----------
+    ax : Axes
+    x, y : array_like or Tensor of shape (P,)
+        Points of the line.
+    label, color
+        As for `matplotlib.axes.Axes.plot`, as are further keywords.
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree.
+    """
+    points = _arrays(x=x, y=y)
+    style: dict[str, Any] = {"linestyle": "--", "linewidth": 1.5, "zorder": 5} | kwargs
+    ax.plot(*points, color=color, label=label, **style)
 
 
-def band(ax: Axes, x: Any, mean: Any, low: Any, high: Any, label: str | None = None, color: Any = None, **kwargs: Any) -> None:
-    """Draw a measurement with its interval as a shaded band."""
-    x, mean, low, high = map(_array, (x, mean, low, high))
-    (line,) = ax.plot(x, mean, **({"marker": "o", "zorder": 3} | kwargs), color=color, label=label)
+def band(
+    ax: Axes, x: Any, mean: Any, low: Any, high: Any, label: str | None = None, color: Any = None, **kwargs: Any
+) -> None:
+    """Draw a measurement with its interval as a shaded band.
+
+    Parameters
+    ----------
+    ax : Axes
+    x, mean, low, high : array_like or Tensor of shape (P,)
+        Where, the measured means and the ends of their intervals.
+    label, color
+        As for `matplotlib.axes.Axes.plot`, as are further keywords.
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree.
+    """
+    x, mean, low, high = _arrays(x=x, mean=mean, low=low, high=high)
+    style: dict[str, Any] = {"marker": "o", "zorder": 3} | kwargs
+    (line,) = ax.plot(x, mean, color=color, label=label, **style)
     ax.fill_between(x, low, high, color=line.get_color(), alpha=0.22, linewidth=0, zorder=2)
 
 
-def points(ax: Axes, x: Any, mean: Any, low: Any, high: Any, label: str | None = None, color: Any = None, **kwargs: Any) -> None:
-    """Draw measurements with their intervals as error bars."""
-    x, mean, low, high = map(_array, (x, mean, low, high))
+def points(
+    ax: Axes, x: Any, mean: Any, low: Any, high: Any, label: str | None = None, color: Any = None, **kwargs: Any
+) -> None:
+    """Draw measurements with their intervals as error bars.
+
+    Parameters
+    ----------
+    ax : Axes
+    x, mean, low, high : array_like or Tensor of shape (P,)
+        Where, the measured means and the ends of their intervals.
+    label, color
+        As for `matplotlib.axes.Axes.errorbar`, as are further keywords.
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree.
+    """
+    x, mean, low, high = _arrays(x=x, mean=mean, low=low, high=high)
     style: dict[str, Any] = {"fmt": "o", "capsize": 2.5, "elinewidth": 1.2, "zorder": 3} | kwargs
     ax.errorbar(x, mean, yerr=np.clip([mean - low, high - mean], 0, None), color=color, label=label, **style)
 
 
 def quantile_band(
-    ax: Axes, x: Any, samples: Any, label: str | None = None, color: Any = None, quantiles: tuple[float, float] = (0.1, 0.9)
+    ax: Axes,
+    x: Any,
+    samples: Any,
+    label: str | None = None,
+    color: Any = None,
+    quantiles: tuple[float, float] = (0.1, 0.9),
 ) -> None:
-    """Draw the median of samples (axis 0) with a band between two quantiles: what a typical prompt does, whatever the tails."""
+    """Draw the median of samples with a band between two quantiles: what a typical prompt does, whatever the tails.
+
+    Parameters
+    ----------
+    ax : Axes
+    x : array_like or Tensor of shape (P,)
+        Where.
+    samples : array_like or Tensor of shape (B, P)
+        B samples of each point.
+    label, color
+        As for `band`.
+    quantiles : pair of floats
+        Ends of the band, rising, between 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree or the quantiles are none.
+    """
+    if len(quantiles) != 2 or not 0 <= quantiles[0] <= quantiles[1] <= 1:
+        raise ValueError(f"quantiles must be two rising numbers between 0 and 1, got {quantiles!r}")
     values = _array(samples)
+    if values.ndim != 2 or len(values) < 1:
+        raise ValueError(f"samples must have shape (B, P) with B >= 1, got {values.shape}")
     low, high = np.quantile(values, quantiles, axis=0)
     band(ax, x, np.median(values, axis=0), low, high, label=label, color=color)
 
 
 def finish(figure: Figure, run: Run) -> Figure:
-    """Stamp a figure with its provenance and return it for display, once."""
+    """Stamp a figure with its provenance and return it for display, once.
+
+    Parameters
+    ----------
+    figure : Figure
+    run : Run
+        The run whose numbers it shows.
+
+    Returns
+    -------
+    Figure
+        Closed for pyplot, so that a notebook does not show it a second time.
+
+    Raises
+    ------
+    ValueError
+        If `figure` is not a figure or `run` not a run.
+    """
+    _validate.instance("figure", figure, Figure)
+    _validate.instance("run", run, Run)
     # A title of the figure's lower edge takes part in the layout, so that it never covers a label.
     figure.supxlabel(run.stamp, fontsize=6.5, color="#6b6b6b", x=0.995, ha="right")
     figure.canvas.draw()
@@ -109,3 +207,12 @@ def finish(figure: Figure, run: Run) -> Figure:
 
 def _array(value: Any) -> np.ndarray:
     return value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
+
+
+def _arrays(**named: Any) -> list[np.ndarray]:
+    """The arguments as arrays of one shape."""
+    arrays = {name: _array(value) for name, value in named.items()}
+    shapes = {name: array.shape for name, array in arrays.items()}
+    if len(set(shapes.values())) > 1 or arrays["x"].ndim != 1:
+        raise ValueError(f"{', '.join(named)} must share one shape (P,), got {shapes}")
+    return list(arrays.values())

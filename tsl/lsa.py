@@ -304,8 +304,8 @@ def train_population(
 ) -> tuple[LinearSelfAttention, History]:
     """Gradient descent with a constant step on the exact population loss, V trained and W fixed.
 
-    From the structured initialisation the gradient of every block of V but V31 is zero, by the symmetry w* →
-    −w*, so V31 alone moves:
+    From the structured initialisation the gradient of every block of V but V31 is zero, by the
+    symmetry w* → −w*, so V31 alone moves:
     V31 ← V31 − η c (S₁ᵀ − A S₂) with A = −c V31 (the setting of Theorem 3.1 of arXiv 2510.03605).
 
     Parameters

@@ -54,10 +54,9 @@ def second_moment(cov: Float[Tensor, "d d"], n: int) -> Float[Tensor, "d d"]:
 
 
 def gamma(cov: Float[Tensor, "d d"], n: int, noise: float = 0.0) -> Float[Tensor, "d d"]:
-    """Γ(Λ, n) = (1 + 1/n)Λ + ((tr Λ + σ²)/n) I: training fixes the preconditioner Γ⁻¹ (Theorem 3.1 of arXiv
-    2510.03605).
+    """Γ(Λ, n) = (1 + 1/n)Λ + ((tr Λ + σ²)/n) I: training fixes the preconditioner Γ⁻¹.
 
-    The label noise σ² is our extension; the paper has σ = 0.
+    This is Theorem 3.1 of arXiv 2510.03605. The label noise σ² is our extension; the paper has σ = 0.
 
     Parameters
     ----------
@@ -310,8 +309,8 @@ def overthinks(gamma: Float[Tensor, "d d"], cov: Float[Tensor, "d d"], m: int | 
     cov : Tensor of shape (d, d)
         Covariance Σ of the test features.
     m : int, optional
-        Examples in a test prompt. By default unlimited, and the eigenvalues of Γ⁻¹Σ decide (Remark 4.1 of arXiv 2510.03605); with m
-        the upper edge of the spectrum of Γ⁻¹Σ̂ decides, which is exact as d and m grow together (our extension).
+        Examples in a test prompt. By default unlimited, and the eigenvalues of Γ⁻¹Σ decide (Remark 4.1 of arXiv
+        2510.03605); with m the upper edge of the spectrum of Γ⁻¹Σ̂ decides, which is exact as d and m grow together (our extension).
 
     Returns
     -------
