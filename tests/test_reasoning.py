@@ -238,6 +238,13 @@ def test_evaluation_of_a_perfect_reasoner(gcd):
         assert row == sorted(row)  # and before it, thinking never hurts
 
 
+def test_a_reasoner_that_answers_with_the_smaller_number_gains_what_each_step_takes_away(gcd):
+    """`Euclid` answers an unfinished state with its smaller number: thinking on equals being asked about the state."""
+    problems = gcd.take(torch.arange(0, len(gcd), 23))
+    left = torch.tensor(tuning.reduced(Euclid(), problems))
+    torch.testing.assert_close(left, torch.tensor(tuning.evaluate(Euclid(), problems)["accuracy"]))
+
+
 def test_diets_show_what_they_say(gcd):
     chains = tuning.Diet(easiest=5, distinct=40).chains(gcd, generator())
     assert len(chains) == 40
@@ -265,8 +272,10 @@ def test_a_study_is_reproducible_and_a_diet_does_not_depend_on_the_others(tmp_pa
     size = tuning.Size(max_steps=3, layers=1, heads=2, width=8, batch=4, base=2, tune=2)
     both = tuning.study(3, size, ["misaligned", "aligned"])
     alone = tuning.study(3, size, ["aligned"], keep=tmp_path)
-    assert both["base"] == alone["base"] == tuning.study(3, size, ["aligned"], keep=tmp_path)["base"]
-    assert both["aligned"]["gcd"] == alone["aligned"]["gcd"]
+    again = tuning.study(3, size, ["aligned"], keep=tmp_path)  # from the checkpoints
+    for name in ("base", "aligned"):
+        assert both[name]["gcd"] == alone[name]["gcd"] == again[name]["gcd"]
+        assert both[name]["root"] == alone[name]["root"]
 
 
 def test_an_unknown_size_is_refused_and_a_stored_record_is_not_made_again(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -227,6 +227,28 @@ def evaluate(model: CharGPT, problems: Problems) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def reduced(model: CharGPT, problems: Problems) -> list[list[float]]:
+    """Accuracy of direct answers to what is left of GCD problems after k right steps.
+
+    A Euclid chain turns a problem into an easier one with the same answer. If a step is worth what it takes away, a
+    model that thinks for k steps and then answers is right as often as here, where it is asked directly about the
+    state that k right steps lead to; where that state is the end, nothing is left to ask.
+
+    Returns
+    -------
+    list
+        (S, S+1): row n-1 holds problems of n steps, column k what is left after k steps.
+    """
+    S = model.max_steps
+    columns = []
+    for k in range(S + 1):
+        left = problems.states[:, k - 1] if k else problems.question
+        answer = reasoning.think(model, replace(problems, question=left), 0).answer[:, 0]
+        columns.append(((answer == problems.answer) | (problems.steps <= k)).double())
+    right = torch.stack(columns, 1)
+    return [right[problems.steps == n].mean(0).tolist() for n in range(1, S + 1)]
+
+
 def study(
     seed: int,
     size: Size = SMALL,
@@ -252,7 +274,7 @@ def study(
     Returns
     -------
     dict
-        For ``"base"`` and each diet: what `evaluate` returns for ``"gcd"`` and ``"root"``, and ``"seconds"`` of training.
+        For ``"base"`` and each diet: what `evaluate` returns for ``"gcd"`` (and `reduced`) and ``"root"``; ``"seconds"``.
     """
     unknown = [name for name in diets if name not in DIETS]
     if unknown:
@@ -266,6 +288,7 @@ def study(
         file = checkpoint(keep, seed, name) if keep else None
         history = train(model, problems, diet, schedule, size.batch, stream, file)
         gcd, root = (evaluate(model, test) for test in (problems.gcd_test, problems.root_test))
+        gcd["reduced"] = reduced(model, problems.gcd_test)
         return {"gcd": gcd, "root": root, "seconds": history.seconds}
 
     result = {"base": run(base, "base", Diet(gcd=0.5), size.base, size.rate)}
