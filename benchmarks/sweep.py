@@ -1,8 +1,8 @@
 """The batched sweep engine against plain Python loops over configurations.
 
 Five spectra, six training lengths, four test lengths and many seeds, d = 10, for 20 steps and for the 60 of chapter
-05's phase diagram. The loops do the same work one configuration and seed at a time: once with the package's own functions for a single
-configuration, once with bare tensor operations and no checks, the fastest loop we could write.
+05's phase diagram. The loops do the same work one configuration and seed at a time: once with the package's own
+functions for a single configuration, once with bare tensor operations and no checks.
 
     PYTHONPATH=. python benchmarks/sweep.py
 """
