@@ -274,7 +274,8 @@ def study(
     Returns
     -------
     dict
-        For ``"base"`` and each diet: what `evaluate` returns for ``"gcd"`` (and `reduced`) and ``"root"``; ``"seconds"``.
+        For ``"base"`` and each diet: what `evaluate` returns for ``"gcd"`` (with `reduced`) and for ``"root"``, and the
+        ``"seconds"`` of training.
     """
     unknown = [name for name in diets if name not in DIETS]
     if unknown:
