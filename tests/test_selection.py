@@ -144,7 +144,10 @@ def test_objective_is_the_error_that_theory_predicts_for_the_mixture(steps):
         weights.numpy(), tasks.covs.numpy(), squares.numpy(), hard_target(6)[None].numpy(), steps
     )
     gamma = theory.gamma_mixture(list(tasks.covs), weights, tasks.lengths)
-    assert math.exp(value) == pytest.approx(theory.cot_error_limit(gamma, hard_target(6), steps), rel=1e-9)
+    expected = theory.cot_error_limit(gamma, hard_target(6), steps)
+    assert math.exp(value) == pytest.approx(expected, rel=1e-9)
+    predicted = selection.predicted_error(tasks.covs, weights, tasks.lengths, hard_target(6), steps)
+    assert predicted == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("steps", [1, 4, 12])

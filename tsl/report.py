@@ -13,6 +13,7 @@ from torch import Tensor
 from tsl import _validate, covariance, errors, selection, theory
 
 SAFE = 0.5  # a direction with Γ < Σ/2 makes thinking diverge (Remark 4.1 of arXiv 2510.03605)
+PLANNING = 64  # test prompts that the choice of the mixture averages over
 FEW = 5  # samples per dimension below which the choice of tasks is unreliable (measured in chapter 7)
 
 
@@ -165,7 +166,8 @@ def plan_training(
     examples : int
         Examples m in a test prompt.
     steps : int
-        Thinking steps that can be afforded at test time; the mixture is chosen for these.
+        Thinking steps that can be afforded at test time; the mixture is chosen for these, and for prompts of
+        `examples` examples.
     generator : torch.Generator
         Source of the test prompts that the prediction averages over.
     prompts : int
@@ -186,7 +188,9 @@ def plan_training(
     covs = torch.stack([_second_moment(f"tasks[{name!r}]", x, target) for name, x in tasks.items()])
     sigma = _second_moment("target", target, target)
     counts = [lengths] * len(tasks) if isinstance(lengths, int) else list(lengths)
-    weights = selection.select_tasks(covs, counts, sigma, steps)
+    _validate.positive_int("steps", steps)
+    planning = covariance.wishart(sigma, examples, PLANNING, generator)
+    weights = selection.select_tasks(covs, counts, sigma, steps, planning)
 
     gammas = [theory.gamma(cov, n) for cov, n in zip(covs, counts, strict=True)]
     mixed = theory.gamma_mixture(list(covs), weights, counts)

@@ -204,7 +204,7 @@ def predicted_error(
     target : Tensor of shape (d, d)
         Covariance Σ of the test features.
     steps : int
-        Thinking steps k, at least 0.
+        Thinking steps k, at least 1.
 
     Returns
     -------
@@ -214,9 +214,11 @@ def predicted_error(
     Raises
     ------
     ValueError
-        If an argument is not allowed, or the mixture leaves a direction without features.
+        If a matrix is not a covariance, the dimensions or the numbers of tasks disagree, or `steps` < 1.
     """
-    return theory.cot_error_limit(theory.gamma_mixture(list(covs), probs, lengths), target, steps)
+    first, second = _moments(covs, lengths, target, steps)
+    weights = _validate.probabilities("probs", probs, len(covs)).cpu().numpy()
+    return math.exp(log_error(weights, first, second, target.unsqueeze(0).cpu().numpy(), steps)[0])
 
 
 def select_tasks_qp(covs: Float[Tensor, "T d d"], target: Float[Tensor, "d d"]) -> Float[Tensor, " T"]:
@@ -296,14 +298,8 @@ def select_tasks(
     ValueError
         If a matrix is not a covariance, the dimensions or the numbers of tasks disagree, or `steps` < 1.
     """
-    _check(covs, target)
-    _validate.positive_int("steps", steps)
-    if len(lengths) != len(covs):
-        raise ValueError(f"lengths must name one for each of the {len(covs)} tasks, got {len(lengths)}")
+    first, second = _moments(covs, lengths, target, steps)
     count = len(covs)
-    first = covs.cpu().numpy()
-    squares = [theory.second_moment(cov, n) for cov, n in zip(covs, lengths, strict=True)]
-    second = torch.stack(squares).cpu().numpy()
     if grams is None:
         grams = target.unsqueeze(0)
     elif grams.dim() != 3:
@@ -376,6 +372,16 @@ def log_error(weights: Array, first: Array, second: Array, tests: Array, steps: 
     by_mean = -2 * (inward @ tests.swapaxes(1, 2)).mean(0) @ inverse.T  # dF/dE₁; and dF/dE₂ = −Aᵀ dF/dE₁
     slope = np.tensordot(first, by_mean, 2) - np.tensordot(second, (mean @ inverse).T @ by_mean, 2)
     return math.log(error), (slope - slope @ probs) / (total * error)
+
+
+def _moments(covs: Tensor, lengths: Sequence[int], target: Tensor, steps: int) -> tuple[Array, Array]:
+    """E[Σ̂] and E[Σ̂²] of every task, after checking the arguments."""
+    _check(covs, target)
+    _validate.positive_int("steps", steps)
+    if len(lengths) != len(covs):
+        raise ValueError(f"lengths must name one for each of the {len(covs)} tasks, got {len(lengths)}")
+    squares = [theory.second_moment(cov, n) for cov, n in zip(covs, lengths, strict=True)]
+    return covs.cpu().numpy(), torch.stack(squares).cpu().numpy()
 
 
 def _check(covs: Tensor, target: Tensor) -> None:
