@@ -10,6 +10,13 @@ import torch
 from torch import Tensor
 
 
+def flag(name: str, value: Any) -> bool:
+    """Return `value` if it is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+    return value
+
+
 def positive_int(name: str, value: Any) -> int:
     """Return `value` if it is an integer of at least 1."""
     return at_least(name, value, 1)

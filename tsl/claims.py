@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from tsl import paths
+from tsl import _validate, paths
 from tsl.runs import Run
 
 MIME = "application/vnd.tsl.claim+json"
@@ -111,7 +111,9 @@ class Measurement:
     @property
     def as_expected(self) -> bool:
         """Whether the verdict is the one the ledger expects, and every caveat it names was seen."""
-        return self.verdict == self.claim.expected and all(c.passed for c in self.checks if c.role == "caveat")
+        return self.verdict == self.claim.expected and all(
+            c.passed for c in self.checks if c.role == "caveat"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain record, as stored in the notebook."""
@@ -158,14 +160,18 @@ def load(path: Path = paths.CLAIMS) -> dict[str, Claim]:
     required = {"id", "title", "source", "statement", "chapter", "expected"}
     ledger: dict[str, Claim] = {}
     for row in rows:
-        name = row.get("id") if isinstance(row, dict) else row
+        if not isinstance(row, dict):
+            raise ValueError(f"{path.name} must hold claims with fields, got {row!r}")
+        name = row.get("id")
         if not isinstance(name, str) or not re.fullmatch(r"[CSX][1-9]\d?", name):
             raise ValueError(f"id must be C, S or X and a number in {path.name}, got {name!r}")
         if name in ledger:
             raise ValueError(f"id must be unique in {path.name}, got {name!r} twice")
         missing, unknown = required - set(row), set(row) - required - {"rests_on"}
         if missing or unknown:
-            raise ValueError(f"claim {name} has missing fields {sorted(missing)} and unknown fields {sorted(unknown)}")
+            raise ValueError(
+                f"claim {name} has missing fields {sorted(missing)} and unknown fields {sorted(unknown)}"
+            )
         for key in sorted(required):
             if not isinstance(row[key], str) or not row[key].strip():
                 raise ValueError(f"claim {name}: {key} must be a non-empty text, got {row[key]!r}")
@@ -204,13 +210,22 @@ def record(run: Run, claim: str, *checks: Check, caveats: Sequence[Check] = ()) 
     Raises
     ------
     ValueError
-        If the id is not in the ledger, belongs to another chapter or was recorded before, or there is no check.
+        If the id is not in the ledger, belongs to another chapter or was recorded before, or there is no check, or what was given
+        is none.
     """
+    _validate.instance("run", run, Run)
+    for name, given in (("checks", checks), ("caveats", caveats)):
+        if not all(isinstance(check, Check) for check in given):
+            raise ValueError(
+                f"{name} of claim {claim} must be made by close, below, above or inside, got {given!r}"
+            )
     ledger = load()
     if claim not in ledger:
         raise ValueError(f"claim must be an id of the ledger ({', '.join(ledger)}), got {claim!r}")
     if ledger[claim].chapter != run.chapter:
-        raise ValueError(f"claim {claim} belongs to chapter {ledger[claim].chapter}, got a record from {run.chapter}")
+        raise ValueError(
+            f"claim {claim} belongs to chapter {ledger[claim].chapter}, got a record from {run.chapter}"
+        )
     if not checks:
         raise ValueError(f"checks of claim {claim} must hold at least one, got none")
     if any(measurement.claim.id == claim for measurement in run.measurements):
@@ -222,7 +237,19 @@ def record(run: Run, claim: str, *checks: Check, caveats: Sequence[Check] = ()) 
 
 
 def summary(run: Run) -> None:
-    """Print a line for each claim recorded in this run: the same text in every profile when all is well."""
+    """Print a line for each claim recorded in this run: the same text in every profile when all is well.
+
+    Parameters
+    ----------
+    run : Run
+        The chapter's run.
+
+    Raises
+    ------
+    ValueError
+        If `run` is not a run.
+    """
+    _validate.instance("run", run, Run)
     for measurement in run.measurements:
         print(f"{measurement} ({'as expected' if measurement.as_expected else 'NOT as expected'})")
 
@@ -230,53 +257,91 @@ def summary(run: Run) -> None:
 def close(label: str, measured: float, predicted: float, *, rel: float = 0.0, abs: float = 0.0) -> Check:
     """Check that a measured number is within `rel` (relative) or `abs` (absolute) of the predicted one.
 
+    Parameters
+    ----------
+    label : str
+        What was measured, for the reader.
+    measured, predicted : float
+        A measured number that is NaN passes no check.
+    rel, abs : float
+        Tolerances; the larger one counts.
+
+    Returns
+    -------
+    Check
+
     Raises
     ------
     ValueError
-        If neither tolerance is positive.
+        If a tolerance is negative or neither is positive, or the label or a number is none.
     """
+    measured, predicted = _real("measured", measured), _real("predicted", predicted, nan=False)
     tolerance = max(rel * math.fabs(predicted), abs)
-    if not tolerance > 0:
-        raise ValueError(f"rel or abs must be positive, got rel={rel!r} and abs={abs!r}")
-    return _check(label, measured, f"{number(predicted)} ± {number(tolerance)}", math.fabs(measured - predicted) <= tolerance)
+    if not (rel >= 0 and abs >= 0 and tolerance > 0):
+        raise ValueError(
+            f"rel and abs must not be negative, and one of them positive, got rel={rel!r} and abs={abs!r}"
+        )
+    return _check(
+        label,
+        measured,
+        f"{number(predicted)} ± {number(tolerance)}",
+        math.fabs(measured - predicted) <= tolerance,
+    )
 
 
 def below(label: str, measured: float, bound: float) -> Check:
-    """Check that a measured number is at most `bound`."""
+    """Check that a measured number is at most `bound`; arguments, result and errors as for `close`."""
+    measured, bound = _real("measured", measured), _real("bound", bound, nan=False)
     return _check(label, measured, f"≤ {number(bound)}", measured <= bound)
 
 
 def above(label: str, measured: float, bound: float) -> Check:
-    """Check that a measured number is at least `bound`."""
+    """Check that a measured number is at least `bound`; arguments, result and errors as for `close`."""
+    measured, bound = _real("measured", measured), _real("bound", bound, nan=False)
     return _check(label, measured, f"≥ {number(bound)}", measured >= bound)
 
 
 def inside(label: str, measured: float, low: float, high: float) -> Check:
-    """Check that a measured number lies between `low` and `high`.
+    """Check that a measured number lies between `low` and `high`; arguments and result as for `close`.
 
     Raises
     ------
     ValueError
-        If `low` > `high`.
+        If `low` > `high`, or the label or a number is none.
     """
+    measured = _real("measured", measured)
+    low, high = _real("low", low, nan=False), _real("high", high, nan=False)
     if low > high:
         raise ValueError(f"low must be at most high, got low={low!r} and high={high!r}")
     return _check(label, measured, f"{number(low)} … {number(high)}", low <= measured <= high)
 
 
 def _check(label: str, measured: float, predicted: str, passed: bool) -> Check:
+    if not isinstance(label, str) or not label.strip():
+        raise ValueError(f"label must be a non-empty text, got {label!r}")
     # Rounded, so that the record does not change with the last bits of a sum.
-    value = float(measured)
-    return Check(label, float(f"{value:.4g}") if math.isfinite(value) else value, predicted, bool(passed))
+    value = float(f"{measured:.4g}") if math.isfinite(measured) else measured
+    return Check(label, value, predicted, bool(passed))
 
 
-def number(value: float) -> str:
+def _real(name: str, value: Any, nan: bool = True) -> float:
+    """Return `value` as a float: a number, or a tensor or array of one."""
+    try:
+        real = float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{name} must be a number, got {value!r}") from None
+    if isinstance(value, str) or (math.isnan(real) and not nan):
+        raise ValueError(f"{name} must be a number, got {value!r}")
+    return real
+
+
+def number(value: float | str) -> str:
     """Format a number for a reader: about three significant digits, powers of ten where they help, a true minus sign.
 
     Parameters
     ----------
     value : float
-        May be infinite or NaN.
+        May be infinite or NaN, also as the text by which a notebook stores them.
 
     Returns
     -------
@@ -327,7 +392,9 @@ def box(claim: Claim, measurement: dict[str, Any]) -> str:
     """
     verdict = Verdict(measurement["verdict"])
     rows = "".join(_row(check) for check in measurement["checks"])
-    wrong = "" if measurement["as_expected"] else f'<p class="tsl-claim-wrong">Expected: {claim.expected}.</p>'
+    wrong = (
+        "" if measurement["as_expected"] else f'<p class="tsl-claim-wrong">Expected: {claim.expected}.</p>'
+    )
     return (
         f'<div class="tsl-claim tsl-claim-{verdict.name.lower()}">'
         f'<p class="tsl-claim-head"><strong>{claim.id}</strong> {html.escape(claim.title)} '

@@ -39,7 +39,9 @@ _STYLE = {
 }
 
 
-def new(cols: int = 1, rows: int = 1, height: float = 3.4, width: float | None = None, **kwargs: Any) -> tuple[Figure, Any]:
+def new(
+    cols: int = 1, rows: int = 1, height: float = 3.4, width: float | None = None, **kwargs: Any
+) -> tuple[Figure, Any]:
     """Make a figure in the book's style.
 
     Parameters
@@ -95,7 +97,14 @@ def theory(ax: Axes, x: Any, y: Any, label: str | None = None, color: Any = INK,
 
 
 def band(
-    ax: Axes, x: Any, mean: Any, low: Any, high: Any, label: str | None = None, color: Any = None, **kwargs: Any
+    ax: Axes,
+    x: Any,
+    mean: Any,
+    low: Any,
+    high: Any,
+    label: str | None = None,
+    color: Any = None,
+    **kwargs: Any,
 ) -> None:
     """Draw a measurement with its interval as a shaded band.
 
@@ -119,7 +128,14 @@ def band(
 
 
 def points(
-    ax: Axes, x: Any, mean: Any, low: Any, high: Any, label: str | None = None, color: Any = None, **kwargs: Any
+    ax: Axes,
+    x: Any,
+    mean: Any,
+    low: Any,
+    high: Any,
+    label: str | None = None,
+    color: Any = None,
+    **kwargs: Any,
 ) -> None:
     """Draw measurements with their intervals as error bars.
 

@@ -422,6 +422,8 @@ def train_lsa(
     _validate.positive("learning_rate", learning_rate)
     _validate.at_least("rollout", rollout, 0)
     _validate.instance("model", model, LinearSelfAttention)
+    for name, value in (("train_w", train_w), ("tie", tie), ("progress", progress)):
+        _validate.flag(name, value)
     if not callable(sample):
         raise ValueError(f"sample must be callable, got {sample!r}")
     if tie and not train_w:

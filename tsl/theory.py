@@ -197,7 +197,8 @@ def cot_error_limit(gamma: Float[Tensor, "d d"], cov: Float[Tensor, "d d"], k: i
         If an argument is not allowed or the shapes disagree.
     """
     _validate.at_least("k", k, 0)
-    return torch.linalg.matrix_power(_identity(cov) - _pair(gamma, cov), k).square().sum().item()
+    step = _pair(gamma, cov)
+    return torch.linalg.matrix_power(_identity(step) - step, k).square().sum().item()
 
 
 def cot_error_bound(cov: Float[Tensor, "d d"], n: int, k: int) -> float:
@@ -225,7 +226,8 @@ def cot_error_bound(cov: Float[Tensor, "d d"], n: int, k: int) -> float:
     """
     _validate.positive_int("n", n)
     _validate.at_least("k", k, 0)
-    return cov.shape[0] * (1 + n / (1 + hardness(cov))) ** (-2 * k)
+    hard = 1 + hardness(cov)
+    return cov.shape[0] * (1 + n / hard) ** (-2 * k)
 
 
 def required_context(cov: Float[Tensor, "d d"], k: int, eps: float) -> float:
@@ -252,8 +254,8 @@ def required_context(cov: Float[Tensor, "d d"], k: int, eps: float) -> float:
     """
     _validate.positive_int("k", k)
     eps = _validate.positive("eps", eps)
-    d = cov.shape[0]
-    return max(0.0, (1 + hardness(cov)) * ((d / eps) ** (1 / (2 * k)) - 1))
+    hard, d = 1 + hardness(cov), cov.shape[0]
+    return max(0.0, hard * ((d / eps) ** (1 / (2 * k)) - 1))
 
 
 def spectrum_edge(gamma: Float[Tensor, "d d"], cov: Float[Tensor, "d d"], m: int) -> float:

@@ -1,0 +1,497 @@
+"""Bad input: every argument of every public function of the core answers with a ValueError that names it and what it got.
+
+The table below holds, for each function, arguments that work, and for each argument values that must not. A last test
+compares the
+table with the signatures, so that a new function or argument cannot go without.
+"""
+
+import inspect
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from tsl import baselines, claims, cot, covariance, errors, figures, lsa, prompts, runs, theory
+
+EYE = torch.eye(3, dtype=torch.float64)
+GENERATOR = torch.Generator().manual_seed(0)
+BATCH = prompts.sample_prompts(EYE, 4, 2, generator=GENERATOR)
+MOMENTS = BATCH.moments()
+MODEL = lsa.LinearSelfAttention.from_theory(EYE, 5)
+EMBEDDING = lsa.embed(BATCH)
+VALUES = torch.randn(5, 2, generator=GENERATOR, dtype=torch.float64)
+RUN = runs.start("01_the_task", profile="ci")
+AXES = figures.new()[1]
+LINE = [1.0, 2.0]
+
+
+def diagonal(*entries: float) -> torch.Tensor:
+    return torch.diag(torch.tensor(entries, dtype=torch.float64))
+
+
+# Each bad value stands with the part of the message that tells what was got.
+Bad = list[tuple[Any, str]]
+
+NOT_SQUARE: Bad = [
+    ([[1.0]], "got [[1.0]]"),
+    (None, "got None"),
+    (torch.eye(3, dtype=torch.int64), "got a tensor of torch.int64"),
+    (torch.ones(3), "got (3,)"),
+    (torch.ones(2, 3), "got (2, 3)"),
+    (torch.ones(0, 0), "got (0, 0)"),
+    (diagonal(1, math.nan, 1), "NaN or infinite"),
+    (diagonal(1, math.inf, 1), "NaN or infinite"),
+]
+NOT_COVARIANCE: Bad = [
+    *NOT_SQUARE,
+    (torch.tensor([[1.0, 0.5], [0.0, 1.0]]), "largest asymmetry of 0.5"),
+    (diagonal(1, -0.25, 1), "smallest eigenvalue of -0.25"),
+]
+SINGULAR: Bad = [(diagonal(1, 0, 1), "singular")]
+OTHER_SIZE: Bad = [(torch.eye(2, dtype=torch.float64), "d=2")]
+
+
+def not_count(lowest: int, none: bool = False) -> Bad:
+    """What is no integer of at least `lowest`; `none` where None is allowed."""
+    values: list[Any] = [lowest - 1, -7, 2.0, 2.5, True, "3", math.nan, [3], *([] if none else [None])]
+    return [(value, f"got {value!r}") for value in values]
+
+
+def not_number(lowest: float | None, none: bool = False) -> Bad:
+    """What is no finite number above `lowest` (at least 0 where that is None)."""
+    values: list[Any] = [-1.0, math.nan, math.inf, "x", True, *([] if none else [None])]
+    return [(value, f"got {value!r}") for value in [*values, *([] if lowest is None else [lowest])]]
+
+
+NOT_GENERATOR: Bad = [(0, "got 0"), ("seed", "got 'seed'")]
+NOT_PROMPTS: Bad = [(EYE, "got a tensor"), (None, "got None"), (MOMENTS, "got Moments")]
+NOT_MOMENTS: Bad = [(EYE, "got a tensor"), (BATCH, "got Prompts")]
+NOT_TEXT: Bad = [("", "got ''"), (3, "got 3"), (None, "got None")]
+NOT_REAL: Bad = [("x", "got 'x'"), (None, "got None"), ([1.0, 2.0], "got [1.0, 2.0]")]
+NOT_BOUND: Bad = [*NOT_REAL, (math.nan, "got nan")]
+NOT_LINE: Bad = [([1.0, 2.0, 3.0], "(3,)"), ([[1.0, 2.0]], "(1, 2)")]
+NOT_PROBABILITIES: Bad = [
+    ([0.5, 0.6], "got [0.5, 0.6]"),
+    ([-0.5, 1.5], "got [-0.5, 1.5]"),
+    ([1.0], "got shape (1,)"),
+    ([math.nan, 1.0], "got [nan, 1.0]"),
+    ([[0.5, 0.5]], "got shape (1, 2)"),
+    ("ab", "got 'ab'"),
+    (None, "got None"),
+]
+NOT_COVS: Bad = [([], "at least one, got 0"), ([EYE], "got 1 and 2"), (3, "got 3"), ("ab", "got 'ab'")]
+NOT_LENGTHS: Bad = [
+    ([5], "got 2 and 1"),
+    ([5, 0], "got 0"),
+    ([5, 2.0], "got 2.0"),
+    ([True, 5], "got True"),
+    (7, "got 7"),
+]
+NOT_COVS += [([EYE, value], got) for value, got in NOT_COVARIANCE] + [
+    ([EYE, diagonal(1, 1)], "covs[1] has d=2")
+]
+MIXTURE = {"covs": [EYE, EYE], "probs": [0.5, 0.5], "lengths": [5, 9]}
+NOT_MIXTURE = {"covs": NOT_COVS, "probs": NOT_PROBABILITIES, "lengths": NOT_LENGTHS}
+TASKS = prompts.TaskMixture(**MIXTURE)
+CHECK = claims.below("x", 1.0, 2.0)
+TWO = torch.ones(2, 2, 3, dtype=torch.float64)
+
+SAMPLER = {"cov": EYE, "size": 2, "noise": 0.0, "generator": GENERATOR}
+NOT_SAMPLER = {
+    "cov": NOT_COVARIANCE,
+    "size": not_count(1),
+    "noise": not_number(None),
+    "generator": NOT_GENERATOR,
+}
+SOLVER = {"prompts": BATCH, "steps": 2}
+NOT_SOLVER = {"prompts": NOT_PROMPTS, "steps": not_count(0)}
+NOT_EMBEDDING: Bad = [
+    (torch.ones(8, 5), "got (8, 5)"),
+    (torch.ones(1, 7, 5), "got (1, 7, 5)"),
+    (torch.ones(1, 8, 1), "got (1, 8, 1)"),
+    (None, "got None"),
+]
+NOT_SECOND: Bad = [*NOT_COVARIANCE, *OTHER_SIZE, (torch.zeros(3, 3, dtype=torch.float64), "nothing to learn")]
+BAND = {"ax": AXES, "x": LINE, "mean": LINE, "low": LINE, "high": LINE}
+NOT_BAND = {"x": NOT_LINE, "mean": NOT_LINE, "low": NOT_LINE, "high": NOT_LINE}
+
+# function: (arguments that work, values that must not)
+TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
+    covariance.power_law: (
+        {"d": 3, "alpha": 1.0, "trace": 1.0},
+        {"d": not_count(1), "alpha": not_number(None), "trace": not_number(0.0, none=True)},
+    ),
+    covariance.rotate: (
+        {"cov": EYE, "generator": GENERATOR},
+        {"cov": NOT_COVARIANCE, "generator": NOT_GENERATOR},
+    ),
+    covariance.hardness: ({"cov": EYE}, {"cov": NOT_COVARIANCE}),
+    covariance.square_root: ({"cov": EYE}, {"cov": NOT_COVARIANCE}),
+    covariance.wishart: (
+        {"cov": EYE, "m": 4, "size": 2, "generator": GENERATOR},
+        {"cov": NOT_COVARIANCE, "m": not_count(1), "size": not_count(1), "generator": NOT_GENERATOR},
+    ),
+    prompts.Prompts: (
+        {"x": BATCH.x, "y": BATCH.y, "w": BATCH.w},
+        {
+            "x": [
+                (torch.ones(2, 3), "got (2, 3)"),
+                (torch.ones(2, 0, 3), "got (2, 0, 3)"),
+                (None, "got None"),
+                (BATCH.x / 0, "NaN or infinite"),
+            ],
+            "y": [(torch.ones(2, 5), "(2, 5)"), (torch.full((2, 4), math.nan), "NaN or infinite")],
+            "w": [(torch.ones(3, 3), "(3, 3)"), ([1.0], "got [1.0]")],
+        },
+    ),
+    prompts.Moments: (
+        {"gram": MOMENTS.gram, "cross": MOMENTS.cross, "w": MOMENTS.w},
+        {
+            "gram": [(EYE, "(3, 3)"), (None, "got None"), (MOMENTS.gram / 0, "NaN or infinite")],
+            "cross": [(torch.ones(2, 4), "(2, 4)"), (MOMENTS.cross / 0, "NaN or infinite")],
+            "w": [(torch.ones(3), "(3,)"), ("w", "got 'w'")],
+        },
+    ),
+    prompts.sample_prompts: ({**SAMPLER, "n": 4}, {**NOT_SAMPLER, "n": not_count(1)}),
+    prompts.sample_moments: ({**SAMPLER, "m": 4}, {**NOT_SAMPLER, "m": not_count(1)}),
+    prompts.TaskMixture: (MIXTURE, NOT_MIXTURE),
+    TASKS.sample: (
+        {"size": 2, "generator": GENERATOR},
+        {"size": not_count(1), "generator": NOT_GENERATOR},
+    ),
+    TASKS.sample_moments: (
+        {"size": 2, "generator": GENERATOR},
+        {"size": not_count(1), "generator": NOT_GENERATOR},
+    ),
+    theory.second_moment: ({"cov": EYE, "n": 4}, {"cov": NOT_COVARIANCE, "n": not_count(1)}),
+    theory.gamma: (
+        {"cov": EYE, "n": 4, "noise": 0.0},
+        {"cov": NOT_COVARIANCE, "n": not_count(1), "noise": not_number(None)},
+    ),
+    theory.gamma_mixture: (
+        MIXTURE,
+        {**NOT_MIXTURE, "covs": [*NOT_COVS, ([diagonal(1, 1, 0), diagonal(1, 0, 0)], "singular")]},
+    ),
+    theory.direct_error: (
+        {"gamma": EYE, "cov": EYE, "m": 4, "noise": 0.0},
+        {
+            "gamma": [*NOT_SQUARE, *SINGULAR, *OTHER_SIZE],
+            "cov": [*NOT_COVARIANCE, *OTHER_SIZE],
+            "m": not_count(1),
+            "noise": not_number(None),
+        },
+    ),
+    theory.direct_error_bound: (
+        {"cov": EYE, "n": 4, "m": 4},
+        {"cov": NOT_COVARIANCE, "n": not_count(1), "m": not_count(1)},
+    ),
+    theory.cot_error_limit: (
+        {"gamma": EYE, "cov": EYE, "k": 2},
+        {
+            "gamma": [*NOT_SQUARE, *SINGULAR, *OTHER_SIZE],
+            "cov": [*NOT_COVARIANCE, *OTHER_SIZE],
+            "k": not_count(0),
+        },
+    ),
+    theory.cot_error_bound: (
+        {"cov": EYE, "n": 4, "k": 2},
+        {"cov": NOT_COVARIANCE, "n": not_count(1), "k": not_count(0)},
+    ),
+    theory.required_context: (
+        {"cov": EYE, "k": 2, "eps": 0.1},
+        {"cov": NOT_COVARIANCE, "k": not_count(1), "eps": not_number(0.0)},
+    ),
+    theory.spectrum_edge: (
+        {"gamma": EYE, "cov": EYE, "m": 4},
+        {
+            "gamma": [*NOT_COVARIANCE, *SINGULAR, *OTHER_SIZE],
+            "cov": [*NOT_COVARIANCE, *OTHER_SIZE],
+            "m": not_count(1),
+        },
+    ),
+    theory.overthinks: (
+        {"gamma": EYE, "cov": EYE, "m": 4},
+        {
+            "gamma": [*NOT_COVARIANCE, *SINGULAR, *OTHER_SIZE],
+            "cov": [*NOT_COVARIANCE, *OTHER_SIZE],
+            "m": not_count(1, none=True),
+        },
+    ),
+    theory.marchenko_pastur_error: (
+        {"ratio": 0.5, "g": 1.0, "k": 2},
+        {"ratio": not_number(0.0), "g": not_number(0.0), "k": not_count(0)},
+    ),
+    lsa.embed: (
+        {"prompts": BATCH, "w0": BATCH.w},
+        {"prompts": NOT_PROMPTS, "w0": [(torch.ones(2, 4), "got (2, 4)"), ([0.0], "got [0.0]")]},
+    ),
+    lsa.LinearSelfAttention: ({"d": 3, "c": 1.0}, {"d": not_count(1), "c": not_number(0.0)}),
+    lsa.LinearSelfAttention.from_gamma: (
+        {"gamma": EYE, "c": 1.0},
+        {"gamma": [*NOT_SQUARE, *SINGULAR], "c": not_number(0.0)},
+    ),
+    lsa.LinearSelfAttention.from_theory: (
+        {"cov": EYE, "n": 4, "c": 1.0},
+        {"cov": NOT_COVARIANCE, "n": not_count(1), "c": not_number(0.0)},
+    ),
+    MODEL.forward: (
+        {"embedding": EMBEDDING, "n": 4},
+        {"embedding": NOT_EMBEDDING, "n": not_count(1, none=True)},
+    ),
+    MODEL.answer: (
+        {"embedding": EMBEDDING, "n": 4},
+        {"embedding": NOT_EMBEDDING, "n": not_count(1, none=True)},
+    ),
+    MODEL.think: (
+        SOLVER,
+        {
+            "prompts": [*NOT_PROMPTS, (prompts.sample_prompts(diagonal(1, 1), 4, 2), "got d=2")],
+            "steps": not_count(0),
+        },
+    ),
+    lsa.population_loss: (
+        {"preconditioner": EYE, "first": EYE, "second": EYE},
+        {name: [*NOT_SQUARE, *OTHER_SIZE] for name in ("preconditioner", "first", "second")},
+    ),
+    lsa.train_population: (
+        {"first": EYE, "second": EYE, "steps": 2, "learning_rate": 0.1, "c": 1.0},
+        {
+            "first": [*NOT_SQUARE, *OTHER_SIZE],
+            "second": NOT_SECOND,
+            "steps": not_count(1),
+            "learning_rate": not_number(0.0, none=True),
+            "c": not_number(0.0),
+        },
+    ),
+    lsa.empirical_optimum: (
+        {"moments": prompts.sample_moments(EYE, 4, 5)},
+        {"moments": [*NOT_MOMENTS, (MOMENTS, "at least d=3 prompts, got 2")]},
+    ),
+    lsa.train_lsa: (
+        {
+            "model": lsa.LinearSelfAttention(3),
+            "sample": lambda: BATCH,
+            "steps": 1,
+            "learning_rate": 0.1,
+            "train_w": True,
+            "tie": True,
+            "rollout": 1,
+            "progress": False,
+        },
+        {
+            "model": [(None, "got None"), (EYE, "got a tensor")],
+            "sample": [(BATCH, "got Prompts"), (None, "got None")],
+            "steps": not_count(1),
+            "learning_rate": not_number(0.0),
+            "rollout": not_count(0),
+            "tie": [("yes", "got 'yes'")],
+            "train_w": [(1, "got 1"), (None, "got None")],
+            "progress": [("no", "got 'no'")],
+        },
+    ),
+    cot.chain_of_thought: (
+        {"model": MODEL, **SOLVER},
+        {
+            "model": [
+                (None, "got None"),
+                (EYE, "got tensor"),
+                (lambda prompts, steps: prompts.w, "got (2, 3)"),
+            ],
+            **NOT_SOLVER,
+        },
+    ),
+    cot.pseudo_newton: (
+        {"moments": MOMENTS, "gamma": EYE, "steps": 2},
+        {
+            "moments": NOT_MOMENTS,
+            "gamma": [*NOT_SQUARE, *SINGULAR, *OTHER_SIZE, (EYE.expand(5, 3, 3), "got 5")],
+            "steps": not_count(0),
+        },
+    ),
+    baselines.ols: (SOLVER, NOT_SOLVER),
+    baselines.ridge: ({**SOLVER, "penalty": 1.0}, {**NOT_SOLVER, "penalty": not_number(0.0)}),
+    baselines.gradient_descent: (
+        {**SOLVER, "learning_rate": 0.1},
+        {**NOT_SOLVER, "learning_rate": not_number(0.0, none=True)},
+    ),
+    baselines.newton: (SOLVER, NOT_SOLVER),
+    baselines.conjugate_gradient: (SOLVER, NOT_SOLVER),
+    errors.squared_error: (
+        {"chain": TWO, "w": BATCH.w},
+        {
+            "chain": [(BATCH.w, "got (2, 3)"), (torch.ones(3, 2, 3), "(3, 2, 3)"), (None, "got None")],
+            "w": [(EYE, "(3, 3)"), ([1.0], "got [1.0]")],
+        },
+    ),
+    errors.propagated_error: (
+        {"gram": MOMENTS.gram, "gamma": EYE, "steps": 2},
+        {
+            "gram": [*NOT_SQUARE, *OTHER_SIZE],
+            "gamma": [*NOT_SQUARE, *SINGULAR, *OTHER_SIZE, (EYE.expand(5, 3, 3), "got 5")],
+            "steps": not_count(0),
+        },
+    ),
+    errors.standard_error: (
+        {"values": VALUES, "dim": 0},
+        {
+            "values": [
+                (VALUES[:1], "got 1"),
+                (LINE, "got [1.0, 2.0]"),
+                (torch.arange(4), "got a tensor of torch.int64"),
+            ],
+            "dim": [(2, "got 2"), (-3, "got -3"), (0.0, "got 0.0"), (True, "got True"), (None, "got None")],
+        },
+    ),
+    errors.mean_interval: (
+        {"values": VALUES, "dim": 0, "confidence": 0.9},
+        {
+            "values": [(VALUES[:1], "got 1"), (LINE, "got [1.0, 2.0]")],
+            "dim": [(2, "got 2"), (0.0, "got 0.0")],
+            "confidence": [
+                (v, f"got {v!r}") for v in (0, 1, 0.0, 1.0, 95.0, -0.1, math.nan, True, "high", None)
+            ],
+        },
+    ),
+    claims.close: (
+        {"label": "x", "measured": 1.0, "predicted": 1.0, "rel": 0.1, "abs": 0.0},
+        {
+            "label": NOT_TEXT,
+            "measured": NOT_REAL,
+            "predicted": NOT_BOUND,
+            "rel": [(0.0, "rel=0.0"), (-0.1, "rel=-0.1"), (math.nan, "rel=nan")],
+            "abs": [(math.nan, "abs=nan"), (-1.0, "abs=-1.0")],
+        },
+    ),
+    claims.below: (
+        {"label": "x", "measured": 1.0, "bound": 1.0},
+        {"label": NOT_TEXT, "measured": NOT_REAL, "bound": NOT_BOUND},
+    ),
+    claims.above: (
+        {"label": "x", "measured": 1.0, "bound": 1.0},
+        {"label": NOT_TEXT, "measured": NOT_REAL, "bound": NOT_BOUND},
+    ),
+    claims.inside: (
+        {"label": "x", "measured": 1.0, "low": 0.0, "high": 2.0},
+        {
+            "label": NOT_TEXT,
+            "measured": NOT_REAL,
+            "low": [*NOT_BOUND, (3.0, "low=3.0")],
+            "high": [*NOT_BOUND, (-1.0, "high=-1.0")],
+        },
+    ),
+    claims.summary: ({"run": RUN}, {"run": [(None, "got None")]}),
+    runs.start: (
+        {"chapter": "01_the_task", "profile": "ci", "device": "cpu", "seed": 0},
+        {
+            "chapter": [("99_nowhere", "99_nowhere"), ("", "''"), (3, "3")],
+            "profile": [("fast", "got 'fast'"), ("CI", "got 'CI'"), (3, "got 3")],
+            "device": [
+                ("tpu", "got 'tpu'"),
+                ("cuda:99", "got 'cuda:99'"),
+                ("", "got ''"),
+                (None, "got None"),
+                (7, "got 7"),
+            ],
+            "seed": not_count(0),
+        },
+    ),
+    runs.check_device: ({"device": "cpu"}, {"device": [("gpu", "got 'gpu'"), ("meta", "got 'meta'")]}),
+    RUN.generator: ({"role": "data", "replica": 0}, {"role": NOT_TEXT, "replica": not_count(0)}),
+    figures.new: (
+        {"cols": 1, "rows": 1, "height": 2.0, "width": 3.0},
+        {
+            "cols": not_count(1),
+            "rows": not_count(1),
+            "height": not_number(0.0),
+            "width": not_number(0.0, none=True),
+        },
+    ),
+    figures.theory: ({"ax": AXES, "x": LINE, "y": LINE}, {"x": NOT_LINE, "y": NOT_LINE}),
+    figures.band: (BAND, NOT_BAND),
+    figures.points: (BAND, NOT_BAND),
+    figures.quantile_band: (
+        {"ax": AXES, "x": LINE, "samples": [LINE, LINE], "quantiles": (0.1, 0.9)},
+        {
+            "x": NOT_LINE,
+            "samples": [(LINE, "got (2,)"), (torch.ones(0, 2), "got (0, 2)")],
+            "quantiles": [
+                ((0.9, 0.1), "got (0.9, 0.1)"),
+                ((-0.1, 0.5), "got (-0.1, 0.5)"),
+                ((0.5,), "got (0.5,)"),
+            ],
+        },
+    ),
+    figures.finish: (
+        {"figure": AXES.figure, "run": RUN},
+        {"figure": [(AXES, "got"), (None, "got None")], "run": [("ci", "got 'ci'")]},
+    ),
+}
+
+ROWS = [
+    pytest.param(function, argument, value, got, id=f"{function.__qualname__}-{argument}-{index}")
+    for function, (_, bad) in TABLE.items()
+    for argument, values in bad.items()
+    for index, (value, got) in enumerate(values)
+]
+
+
+@pytest.mark.parametrize(("function", "argument", "value", "got"), ROWS)
+def test_bad_input_is_answered_by_name_and_value(function, argument, value, got):
+    good = TABLE[function][0]
+    with pytest.raises(ValueError, match=rf"\b{re.escape(argument)}\b") as caught:
+        function(**{**good, argument: value})
+    assert got in str(caught.value)
+
+
+@pytest.mark.parametrize("function", TABLE, ids=lambda f: f.__qualname__)
+def test_the_good_arguments_of_the_table_are_good(function):
+    function(**TABLE[function][0])
+
+
+# Texts and colours for Matplotlib, records made by the package itself, and values of any kind.
+FREE = {"label", "color", "kwargs", "ax", "include", "exclude"}
+ELSEWHERE = {  # with their own tests in test_claims.py, or with nothing that could be wrong
+    "load",
+    "record",
+    "number",
+    "box",
+    "collect",
+    "Run.pick",
+    "Prompts.moments",
+    "LinearSelfAttention.preconditioner",
+    "Measurement.to_dict",
+}
+RECORDS = {"Run", "Claim", "Check", "Measurement", "History", "Verdict", "Thinker"}
+
+
+def public() -> dict[str, inspect.Signature]:
+    """Signatures of all public functions, constructors and methods of the core modules."""
+    found: dict[str, inspect.Signature] = {}
+    for module in (baselines, claims, cot, covariance, errors, figures, lsa, prompts, runs, theory):
+        for name, thing in vars(module).items():
+            if name.startswith("_") or getattr(thing, "__module__", "") != module.__name__:
+                continue
+            if inspect.isfunction(thing):
+                found[name] = inspect.signature(thing)
+            elif inspect.isclass(thing):
+                if name not in RECORDS:
+                    found[name] = inspect.signature(thing)
+                for method, body in vars(thing).items():
+                    if not method.startswith("_") and (
+                        inspect.isfunction(body) or isinstance(body, classmethod)
+                    ):
+                        found[f"{name}.{method}"] = inspect.signature(getattr(thing, method))
+    return {name: signature for name, signature in found.items() if name not in ELSEWHERE}
+
+
+def test_the_table_leaves_nothing_out():
+    covered = {function.__qualname__: set(bad) | FREE for function, (_, bad) in TABLE.items()}
+    for name, signature in public().items():
+        if name == "Thinker.think":
+            continue
+        assert name in covered, f"{name} has no row in the table"
+        missing = set(signature.parameters) - {"self"} - covered[name]
+        assert not missing, f"{name}: no bad value is tried for {sorted(missing)}"

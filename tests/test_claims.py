@@ -1,0 +1,282 @@
+"""The ledger: what it accepts, how verdicts follow from checks, and what a reader sees."""
+
+import json
+import math
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tsl import claims, paths, runs
+from tsl.claims import Verdict
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A small ledger in place of the book's; claims C1, C12, S1, X1 of one chapter, C2 of another."""
+    expected = {
+        "C1": "holds",
+        "C12": "analogue",
+        "S1": "holds with caveat",
+        "X1": "our extension",
+        "C2": "holds",
+    }
+    rows = [
+        row(id=name, expected=verdict, chapter="other" if name == "C2" else "01_the_task")
+        for name, verdict in expected.items()
+    ]
+    path = tmp_path / "claims.yml"
+    path.write_text(yaml.safe_dump(rows), encoding="utf-8")
+    read = claims.load
+    monkeypatch.setattr(claims, "load", lambda: read(path))
+    return expected
+
+
+def row(**changes: object) -> dict[str, object]:
+    fields = {
+        "id": "C1",
+        "title": "t",
+        "source": "s",
+        "statement": "x",
+        "chapter": "01_the_task",
+        "expected": "holds",
+    }
+    return fields | changes
+
+
+def run() -> runs.Run:
+    return runs.start("01_the_task", profile="ci")
+
+
+def load(tmp_path: Path, rows: object) -> dict[str, claims.Claim]:
+    path = tmp_path / "claims.yml"
+    path.write_text(rows if isinstance(rows, str) else yaml.safe_dump(rows), encoding="utf-8")
+    return claims.load(path)
+
+
+YES, NO = claims.below("yes", 1.0, 2.0), claims.below("no", 3.0, 2.0)
+
+
+def test_the_books_ledger_is_complete_and_in_order():
+    ids = [f"C{i}" for i in range(1, 13)] + [f"S{i}" for i in range(1, 8)] + [f"X{i}" for i in range(1, 9)]
+    ledger = claims.load()
+    assert sorted(ledger) == sorted(ids)
+    for name, claim in ledger.items():
+        assert claim.label == f"claim-{name.lower()}"
+        assert (paths.NOTEBOOKS / f"{claim.chapter}.md").is_file()
+        assert f"({claim.label})=" in (paths.NOTEBOOKS / f"{claim.chapter}.md").read_text(encoding="utf-8")
+        # Only the paper's and the article's claims can hold; ours are extensions.
+        assert (claim.expected == Verdict.EXTENSION) is name.startswith("X")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("C1: {", "must be YAML"),
+        ({"C1": row()}, "must hold a list of claims, got dict"),
+        (["C1"], "claims.yml must hold claims with fields, got 'C1'"),
+        ([row(id="D1")], "got 'D1'"),
+        ([row(id="C0")], "got 'C0'"),
+        ([row(id=7)], "got 7"),
+        ([row(), row()], "id must be unique in claims.yml, got 'C1' twice"),
+        ([{k: v for k, v in row().items() if k != "source"}], r"C1 has missing fields \['source'\]"),
+        ([row(colour="red")], r"unknown fields \['colour'\]"),
+        ([row(title="  ")], "C1: title must be a non-empty text, got '  '"),
+        ([row(statement=3)], "C1: statement must be a non-empty text, got 3"),
+        ([row(expected="probably")], "C1: expected must be one of holds, .*, got 'probably'"),
+        ([row(rests_on="theory.gamma")], "C1: rests_on must be a list of functions .* got 'theory.gamma'"),
+        ([row(rests_on=["gamma"])], r"rests_on must be a list .* got \['gamma'\]"),
+        ([row(rests_on=["nowhere.gamma"])], "rests_on must be a list"),
+    ],
+)
+def test_a_malformed_ledger_is_refused_by_name(tmp_path, rows, message):
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path, rows)
+
+
+def test_a_well_formed_row_is_read_as_it_stands(tmp_path):
+    (claim,) = load(tmp_path, [row(rests_on=["theory.gamma"], expected="holds with caveat")]).values()
+    assert claim == claims.Claim("C1", "t", "s", "x", "01_the_task", Verdict.CAVEAT, ("theory.gamma",))
+
+
+@pytest.mark.parametrize(
+    ("claim", "checks", "caveats", "verdict", "as_expected"),
+    [
+        ("C1", [YES], [], "holds", True),
+        ("C1", [YES, NO], [], "fails", False),
+        ("C1", [YES], [YES], "holds with caveat", False),
+        ("S1", [YES], [YES], "holds with caveat", True),
+        ("S1", [YES], [], "holds", False),
+        ("S1", [YES], [YES, NO], "holds with caveat", False),  # a caveat that was named must be seen
+        ("S1", [NO], [YES], "fails", False),
+        ("X1", [YES], [], "our extension", True),
+        ("X1", [NO], [], "fails", False),
+        ("C12", [YES], [], "analogue", True),
+        ("C12", [YES, NO], [], "fails", False),
+    ],
+)
+def test_verdicts_follow_from_the_checks(ledger, claim, checks, caveats, verdict, as_expected):
+    measurement = claims.record(run(), claim, *checks, caveats=caveats)
+    assert (measurement.verdict, measurement.as_expected) == (verdict, as_expected)
+    assert str(measurement) == f"{claim}: {verdict}"
+
+
+def test_records_are_refused_where_they_do_not_belong(ledger):
+    here = run()
+    claims.record(here, "C1", YES)
+    for claim, checks, message in (
+        ("C1", [YES], "C1 must be recorded once"),
+        ("C2", [YES], "C2 belongs to chapter other, got a record from 01_the_task"),
+        ("C99", [YES], r"claim must be an id of the ledger \(C1, C12, S1, X1, C2\), got 'C99'"),
+        ("S1", [], "checks of claim S1 must hold at least one"),
+        ("S1", [True], "checks of claim S1 must be made by close"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            claims.record(here, claim, *checks)
+    with pytest.raises(ValueError, match="caveats of claim S1 must be made by"):
+        claims.record(here, "S1", YES, caveats=["no"])
+    assert [m.claim.id for m in here.measurements] == ["C1"]
+
+
+def test_summary_says_what_was_and_was_not_expected(ledger, capsys):
+    here = run()
+    claims.record(here, "C1", YES)
+    claims.record(here, "X1", NO)
+    claims.summary(here)
+    assert capsys.readouterr().out == "C1: holds (as expected)\nX1: fails (NOT as expected)\n"
+
+
+@given(
+    measured=st.floats(-1e6, 1e6),
+    predicted=st.floats(-1e6, 1e6),
+    rel=st.floats(0, 2),
+    tolerance=st.floats(1e-6, 1e3),
+)
+def test_checks_compare_as_they_say(measured, predicted, rel, tolerance):
+    gap = abs(measured - predicted)
+    assert claims.close("x", measured, predicted, rel=rel, abs=tolerance).passed == (
+        gap <= max(rel * abs(predicted), tolerance)
+    )
+    assert claims.below("x", measured, predicted).passed == (measured <= predicted)
+    assert claims.above("x", measured, predicted).passed == (measured >= predicted)
+    low, high = sorted((predicted, predicted + tolerance))
+    assert claims.inside("x", measured, low, high).passed == (low <= measured <= high)
+
+
+def test_nothing_is_proved_by_a_number_that_is_none():
+    for check in (
+        claims.close("x", math.nan, 1.0, rel=0.1),
+        claims.below("x", math.nan, 1.0),
+        claims.above("x", math.nan, 1.0),
+        claims.inside("x", math.nan, 0.0, 1.0),
+        claims.below("x", math.inf, 1.0),
+    ):
+        assert not check.passed
+
+
+def test_measured_numbers_are_rounded_but_judged_unrounded():
+    check = claims.below("x", 1.000049, 1.00001)
+    assert check.measured == 1.0
+    assert not check.passed
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (-0.0, "0"),
+        (0.5, "0.5"),
+        (-0.5, "−0.5"),
+        (12.345, "12.3"),
+        (999.4, "999"),
+        (999.7, "1,000"),
+        (-4567.8, "−4,568"),
+        (99_999.7, "1·10^5"),
+        (123_456.0, "1.2·10^5"),
+        (0.001, "0.001"),
+        (0.00099999, "0.001"),
+        (0.00098, "9.8·10^−4"),
+        (2e-5, "2·10^−5"),
+        (-2e-5, "−2·10^−5"),
+        (1e-300, "1·10^−300"),
+        (3.21e120, "3.2·10^120"),
+        (math.inf, "∞"),
+        (-math.inf, "−∞"),
+        (math.nan, "undefined"),
+        ("inf", "∞"),
+    ],
+)
+def test_numbers_are_written_for_a_reader(value, text):
+    assert claims.number(value) == text
+
+
+@given(
+    value=st.one_of(st.floats(-1e300, 1e300), st.floats(-1.0, 1.0)).filter(
+        lambda v: v == 0 or abs(v) > 1e-300
+    )
+)
+def test_written_numbers_are_near_the_numbers_and_have_one_minus_sign(value):
+    text = claims.number(value)
+    assert "-" not in text
+    assert "e" not in text
+    back = float(text.replace("−", "-").replace("·10^", "e").replace(",", ""))
+    assert back == pytest.approx(value, rel=0.051)
+
+
+def test_box_escapes_texts_and_marks_what_was_not_expected(ledger):
+    here = run()
+    box = claims.record(
+        here, "C1", claims.below("a <b> & c", 2e-5, 1e-3), caveats=[claims.above("d", 1.0, 2.0)]
+    )._repr_mimebundle_()["text/html"]
+    assert "a &lt;b&gt; &amp; c" in box
+    assert "<b>" not in box
+    assert "2·10<sup>−5</sup>" in box
+    assert "caveat: d" in box
+    assert box.count("✓") == 1
+    assert box.count("✗") == 1
+    assert "Expected: holds." in box  # the caveat was named but not seen
+    fine = claims.record(run(), "C1", YES)._repr_mimebundle_()["text/html"]
+    assert "Expected" not in fine
+    assert 'class="tsl-badge tsl-badge-holds"' in fine
+
+
+def notebook(*measurements: claims.Measurement) -> nbformat.NotebookNode:
+    cells = [nbformat.v4.new_markdown_cell("text"), nbformat.v4.new_code_cell("1")]
+    for measurement in measurements:
+        output = nbformat.v4.new_output(
+            "execute_result", data=measurement._repr_mimebundle_(), execution_count=1
+        )
+        stream = nbformat.v4.new_output("stream", text="printed")
+        cells.append(nbformat.v4.new_code_cell("record", outputs=[stream, output], execution_count=1))
+    return nbformat.v4.new_notebook(cells=cells)
+
+
+def test_measurements_survive_a_notebook(ledger, tmp_path):
+    here = run()
+    records = [
+        claims.record(here, "C1", claims.close("π", 3.14159, 3.0, rel=0.1)),
+        claims.record(
+            here, "X1", claims.below("overflow", math.inf, 1.0), claims.below("none", math.nan, 1.0)
+        ),
+    ]
+    path = tmp_path / "x.ipynb"
+    nbformat.write(notebook(*records), path)
+
+    def refuse(name: str) -> float:
+        raise AssertionError(f"{name} is not JSON")
+
+    json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)  # other readers know no NaN
+    found = claims.collect([nbformat.read(path, 4)])
+    assert found == {r.claim.id: r.to_dict() for r in records}
+    html = claims.box(records[1].claim, found["X1"])
+    assert "<td>∞</td>" in html
+    assert "<td>undefined</td>" in html
+
+
+def test_a_claim_is_measured_once_in_the_whole_book(ledger):
+    record = claims.record(run(), "C1", YES)
+    with pytest.raises(ValueError, match="C1 must be measured once"):
+        claims.collect([notebook(record), notebook(record)])
