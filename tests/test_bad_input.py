@@ -1,8 +1,7 @@
 """Bad input: every argument of every public function of the core answers with a ValueError that names it and what it got.
 
 The table below holds, for each function, arguments that work, and for each argument values that must not. A last test
-compares the
-table with the signatures, so that a new function or argument cannot go without.
+compares the table with the signatures, so that a new function or argument cannot go without.
 """
 
 import inspect

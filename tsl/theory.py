@@ -312,7 +312,8 @@ def overthinks(gamma: Float[Tensor, "d d"], cov: Float[Tensor, "d d"], m: int | 
         Covariance Σ of the test features.
     m : int, optional
         Examples in a test prompt. By default unlimited, and the eigenvalues of Γ⁻¹Σ decide (Remark 4.1 of arXiv
-        2510.03605); with m the upper edge of the spectrum of Γ⁻¹Σ̂ decides, which is exact as d and m grow together (our extension).
+        2510.03605); with m the upper edge of the spectrum of Γ⁻¹Σ̂ decides, which is exact as d and m grow together
+        (our extension).
 
     Returns
     -------
