@@ -245,6 +245,15 @@ def test_a_reasoner_that_answers_with_the_smaller_number_gains_what_each_step_ta
     torch.testing.assert_close(left, torch.tensor(tuning.evaluate(Euclid(), problems)["accuracy"]))
 
 
+def test_held_out_problems_are_never_learnt_from():
+    found = tuning.material(tuning.Size(places=3, max_steps=3), generator())
+    assert len(found.gcd_test) < len(found.gcd)
+    for train, test in ((found.gcd, found.gcd_test), (found.root, found.root_test)):
+        assert len(test) <= tuning.EXAM
+        asked = {tuple(sorted(pair)) for pair in test.question.tolist()}
+        assert not asked & {tuple(sorted(pair)) for pair in train.question.tolist()}
+
+
 def test_diets_show_what_they_say(gcd):
     chains = tuning.Diet(easiest=5, distinct=40).chains(gcd, generator())
     assert len(chains) == 40

@@ -109,6 +109,9 @@ class Size:
         return CharGPT(self.places, self.max_steps, self.layers, self.heads, self.width, generator)
 
 
+#: Most problems that a model is tested on: they think all at once, and keep what they have read in memory.
+EXAM = 4000
+
 #: Weight of the direct answers in the loss.
 DIRECT = 0.2
 
@@ -128,10 +131,16 @@ class Material(NamedTuple):
 
 
 def material(size: Size, generator: torch.Generator) -> Material:
-    """All problems of both families; a fifth is held out."""
+    """All problems of both families; a fifth is held out, and at most `EXAM` of them are asked."""
     gcd, gcd_test = reasoning.split(reasoning.gcd_problems(size.places, size.max_steps), 0.2, generator)
     root, root_test = reasoning.split(reasoning.root_problems(size.places, size.max_steps), 0.2, generator)
-    return Material(gcd, root, gcd_test, root_test)
+    return Material(gcd, root, _some(gcd_test, generator), _some(root_test, generator))
+
+
+def _some(problems: Problems, generator: torch.Generator) -> Problems:
+    if len(problems) <= EXAM:
+        return problems
+    return problems.take(torch.randperm(len(problems), generator=generator)[:EXAM])
 
 
 #: Sizes by name, as on the command line.
