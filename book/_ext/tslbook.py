@@ -151,8 +151,12 @@ def _score(ledger: dict[str, Claim], verdicts: dict[str, Verdict]) -> str:
         chips = "".join(
             _chip(claim, verdicts[name]) for name, claim in ledger.items() if name.startswith(letter)
         )
-        lines.append(f'<div class="tsl-chips"><span class="tsl-chips-title">{title}</span>{chips}</div>')
+        lines.append(_chips(f'<span class="tsl-chips-title">{title}</span>', chips))
     return f'<div class="tsl-score"><ul class="tsl-counts">{total}</ul>{"".join(lines)}</div>'
+
+
+def _chips(title: str, chips: str) -> str:
+    return f'<div class="tsl-chips">{title}<span class="tsl-chips-list">{chips}</span></div>'
 
 
 def _chip(claim: Claim, verdict: Verdict) -> str:
@@ -188,7 +192,7 @@ class ClaimMap(_Generated):
                 if function in claim.rests_on
             )
             name = html.escape(function)
-            lines.append(f'<div class="tsl-chips"><code class="tsl-chips-title">{name}</code>{chips}</div>')
+            lines.append(_chips(f'<code class="tsl-chips-title">{name}</code>', chips))
         return [self.html(f'<div class="tsl-score">{"".join(lines)}</div>')]
 
 
