@@ -11,7 +11,7 @@ from pathlib import Path
 import distributed
 import pytest
 
-from tsl import records, study, sweeps
+from tsl import cli, records, study, sweeps
 
 
 def square(settings):
@@ -172,3 +172,10 @@ def test_settings_of_a_study_are_checked_by_name():
         study.cell(colour="red")
     assert study.cell(n=7)["n"] == 7
     assert sweeps.key(study.cell(alpha=1)) == sweeps.key(study.cell(seed=0, alpha=1.0))
+
+
+@pytest.mark.parametrize(("axis", "message"), [("n", "name=value,value"), ("colour=3", "fields of Cell")])
+def test_the_command_line_answers_wrong_axes_with_status_two(capsys, tmp_path, axis, message):
+    assert cli.main(["sweep", axis, "--folder", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Command line: ``python -m tsl book | publish | execute | serve``.
+"""Command line: ``python -m tsl book | publish | execute | sweep | serve``.
 
 Wrong arguments end with a message and exit status 2 before anything is written.
 """
@@ -16,8 +16,8 @@ from tsl import paths, provenance
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status (0 well, 1 something failed, 2 wrong arguments, 130 interrupted)."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser(given).parse_args(given)
     try:
         _check(options)
     except ValueError as problem:
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(given: Sequence[str] = ()) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tsl", description="Build and read the book.")
     commands = parser.add_subparsers(dest="command", required=True)
     parameters = argparse.ArgumentParser(add_help=False)
@@ -54,9 +54,24 @@ def _parser() -> argparse.ArgumentParser:
     execute.add_argument(
         "chapters", nargs="*", metavar="CHAPTER", help="names such as 04_hardness; all if none is given"
     )
+    sweep = add("sweep", _sweep, "train a grid of thinking transformers, here or on a cluster")
+    if given[:1] == ["sweep"]:  # its arguments live with its code, and loading that takes torch
+        from tsl import sweeps
+
+        sweeps.add_arguments(sweep)
     serve = add("serve", _serve, "serve the built book on this machine")
     serve.add_argument("--port", type=int, default=8000, help="port to listen at (8000)")
     return parser
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from tsl import sweeps
+
+    try:
+        return sweeps.run(options)
+    except ValueError as problem:
+        print(f"tsl sweep: {problem}", file=sys.stderr)
+        return 2
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -64,6 +79,8 @@ def _check(options: argparse.Namespace) -> None:
     if options.command == "serve":
         if not 0 <= options.port < 65536:
             raise ValueError(f"port must be between 0 and 65535, got {options.port}")
+        return
+    if options.command == "sweep":
         return
     names = getattr(options, "chapters", [])
     options.sources = [provenance.chapter_source(name) for name in names] or provenance.chapters()
