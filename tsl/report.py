@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
 from tsl import _validate, covariance, errors, selection, theory
@@ -152,8 +151,9 @@ def plan_training(
     """Recommend a training mixture for a target, and predict what thinking will gain.
 
     Covariances are second moments about zero (the model has no intercept: centre the features first if their
-    mean is not of interest), shrunk by the rule of Ledoit and Wolf so that few samples do no harm. Features
-    are taken to be Gaussian and labels noiseless. This is our reading of the advice to cover what is needed.
+    mean is not of interest). They are not shrunk: shrinking hides how strong the target is in its strong
+    directions, which leads to overthinking (measured in chapter 7). Features are taken to be Gaussian and labels
+    noiseless. This is our reading of the advice to cover the skills that are needed.
 
     Parameters
     ----------
@@ -220,8 +220,11 @@ def _second_moment(name: str, features: Tensor, like: Tensor) -> Tensor:
     if not torch.isfinite(features).all():
         raise ValueError(f"{name} must be finite, got entries that are NaN or infinite")
     _validate.same_dimension(**{name: features, "target": like})
-    shrunk, _ = ledoit_wolf(features.double().cpu().numpy(), assume_centered=True)
-    return torch.as_tensor(shrunk, dtype=torch.float64, device=features.device)
+    x = features.double()
+    moment = x.mT @ x / len(x)
+    # A direction without samples counts as very faint, not as absent, so that every mixture has an inverse.
+    floor = 1e-9 * moment.diagonal().mean().clamp(min=torch.finfo(x.dtype).tiny)
+    return moment + floor * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
 
 
 def _coverage(gamma: Tensor, target: Tensor) -> float:
