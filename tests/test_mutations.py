@@ -41,6 +41,8 @@ MUTANTS: dict[str, Break] = {
     "theory.cot_error_bound": lambda right: (
         lambda cov, n, k: cov.shape[0] * (right(cov, n, k) / cov.shape[0]) ** 0.5
     ),
+    "theory.cot_error_limit": lambda right: lambda gamma, cov, k: right(gamma, cov, k + 1),
+    "theory.marchenko_pastur_error": lambda right: lambda ratio, g, k: right(2 * ratio, g, k),
     "theory.required_context": lambda right: lambda cov, k, eps: right(cov, 2 * k, eps),
     # A step half as long.
     "cot.pseudo_newton": lambda right: lambda moments, gamma, steps: right(moments, 2 * gamma, steps),
@@ -48,6 +50,7 @@ MUTANTS: dict[str, Break] = {
     # The infinite-context limit again, for features of any law; twice the context again.
     "fourth_moment.gamma": lambda right: lambda law, n, noise=0.0: right(law, 10**9, noise),
     "fourth_moment.direct_error": lambda right: lambda gamma, law, m: right(gamma, law, 2 * m),
+    "fourth_moment.matched_direct_error": lambda right: lambda law, n, m: right(law, n, 2 * m),
     # Never stops early.
     "stopping.stop_step": lambda right: (
         lambda chain, *args, **kwargs: 0 * right(chain, *args, **kwargs) + chain.shape[1] - 1
