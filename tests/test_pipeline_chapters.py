@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,9 @@ def test_committed_notebook_has_no_noise(chapter: str) -> None:
     assert [output for output in outputs if output.output_type == "error"] == []
 
 
-@each_chapter
-def test_committed_notebook_still_says_the_same_when_run(chapter: str, root: Path) -> None:
-    """nbval runs the notebook a reader would open and compares the cells whose output is the same in every profile."""
+@pytest.fixture(scope="module")
+def validated(root: Path) -> dict[str, subprocess.CompletedProcess[str]]:
+    """Every committed notebook run by nbval, two at a time, as a reader would open it but in the ``ci`` profile."""
     command = [
         sys.executable,
         "-m",
@@ -79,12 +80,25 @@ def test_committed_notebook_still_says_the_same_when_run(chapter: str, root: Pat
         "no:cacheprovider",
         "-q",
     ]
-    options = ["-o", "addopts=", f"notebooks/{chapter}.ipynb"]
     environment = os.environ | {"TSL_PROFILE": "ci", "TQDM_DISABLE": "1", "PYTHONPATH": str(root)}
-    done = subprocess.run(
-        [*command, *options], cwd=root, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout[-4000:]
+    environment.setdefault("OMP_NUM_THREADS", "1")
+
+    def validate(chapter: str) -> subprocess.CompletedProcess[str]:
+        options = ["-o", "addopts=", f"notebooks/{chapter}.ipynb"]
+        return subprocess.run(
+            [*command, *options], cwd=root, env=environment, capture_output=True, text=True, check=False
+        )
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        return dict(zip(CHAPTERS, pool.map(validate, CHAPTERS), strict=True))
+
+
+@each_chapter
+def test_committed_notebook_still_says_the_same_when_run(
+    chapter: str, validated: dict[str, subprocess.CompletedProcess[str]]
+) -> None:
+    """The cells whose output is the same in every profile are compared."""
+    assert validated[chapter].returncode == 0, validated[chapter].stdout[-4000:]
 
 
 @each_chapter
