@@ -123,6 +123,7 @@ def test_chapter_source_lints(chapter: str, tmp_path: Path) -> None:
     target = tmp_path / f"{chapter}.ipynb"
     nbformat.write(notebook, target)
     root = Path(__file__).parents[1]
+    layout = "B018,B023,B905,C408,E402,E501,E731,I001,SIM300"
     command = [
         sys.executable,
         "-m",

@@ -38,7 +38,9 @@ def test_complementary_specialists_are_mixed_although_neither_covers_the_target(
     made = plan({"left": left, "right": right}, torch.eye(8, dtype=torch.float64))
     assert all(card.coverage < report.SAFE for card in made.tasks)
     assert made.coverage > report.SAFE
-    assert 0.002 < made.weights.min() < 0.2  # far from equal: the strong directions of a rare task dominate E[Σ̂²]
+    assert (
+        0.002 < made.weights.min() < 0.2
+    )  # far from equal: the strong directions of a rare task dominate E[Σ̂²]
     recommended, equal, alone = (curve.median(0).values for curve in made.errors.values())
     assert recommended[-1] < equal[-1] < 0.1 * equal[1]
     assert alone[-1] > alone[1] > recommended[1]
