@@ -4,7 +4,7 @@
   "use strict";
   const root = document.getElementById("tsl-explorer");
   if (!root) return;
-  const D = 10, STEPS = 20, W = 340, H = 240, LEFT = 46, BOTTOM = 38, TOP = 12, RIGHT = 10;
+  const D = 10, STEPS = 20, W = 340, H = 240, LEFT = 58, BOTTOM = 38, TOP = 12, RIGHT = 10;
   const controls = [
     { id: "alpha", label: "training spectrum α", min: 0, max: 1.5, step: 0.05, value: 1 },
     { id: "beta", label: "test spectrum β", min: 0, max: 1.5, step: 0.05, value: 1 },
