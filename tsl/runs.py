@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 
@@ -13,7 +13,8 @@ from tsl import _validate, provenance
 
 T = TypeVar("T")
 
-PROFILES = ("ci", "laptop", "paper")
+Profile = Literal["ci", "laptop", "paper"]
+PROFILES: tuple[Profile, ...] = get_args(Profile)
 
 
 @dataclass(frozen=True)
