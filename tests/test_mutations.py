@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tsl import claims, paths, provenance
 
@@ -51,6 +52,13 @@ MUTANTS: dict[str, Break] = {
     "fourth_moment.gamma": lambda right: lambda law, n, noise=0.0: right(law, 10**9, noise),
     "fourth_moment.direct_error": lambda right: lambda gamma, law, m: right(gamma, law, 2 * m),
     "fourth_moment.matched_direct_error": lambda right: lambda law, n, m: right(law, n, 2 * m),
+    # Plans for an isotropic target, whatever the target; never chooses.
+    "selection.select_tasks_qp": lambda right: (
+        lambda covs, target: right(covs, torch.eye(len(target)).to(target))
+    ),
+    "selection.select_tasks": lambda right: (
+        lambda covs, *args, **kwargs: torch.full_like(right(covs, *args, **kwargs), 1 / len(covs))
+    ),
     # Never stops early.
     "stopping.stop_step": lambda right: (
         lambda chain, *args, **kwargs: 0 * right(chain, *args, **kwargs) + chain.shape[1] - 1

@@ -127,7 +127,9 @@ class Plan:
         lines.append(f"{'median error, k =':<{width}}" + "".join(f"  {step:>7}" for step in shown))
         for name, curve in self.errors.items():
             medians = curve.median(0).values
-            lines.append(f"{name:<{width}}" + "".join(f"  {medians[step].item():>7.2g}" for step in shown))
+            lines.append(
+                f"{name:<{width}}" + "".join(f"  {_short(medians[step].item()):>7}" for step in shown)
+            )
         middle, low, high = self.benefit
         lines += [
             "",
@@ -225,6 +227,13 @@ def _second_moment(name: str, features: Tensor, like: Tensor) -> Tensor:
     # A direction without samples counts as very faint, not as absent, so that every mixture has an inverse.
     floor = 1e-9 * moment.diagonal().mean().clamp(min=torch.finfo(x.dtype).tiny)
     return moment + floor * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+
+
+def _short(value: float) -> str:
+    """Two significant digits: ``0.83``, ``270``, ``2e15``."""
+    mantissa, exponent = f"{value:.1e}".split("e")
+    plain = -4 <= int(exponent) <= 4
+    return f"{float(f'{value:.2g}'):g}" if plain else f"{mantissa.removesuffix('.0')}e{int(exponent)}"
 
 
 def _coverage(gamma: Tensor, target: Tensor) -> float:
