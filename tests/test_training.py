@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from tsl import training
+from tsl import notebooks, training
 
 # A run that kills itself: before a step, or in the middle of writing a checkpoint.
 SCRIPT = """
@@ -171,6 +171,17 @@ def test_an_estimate_and_a_bar_are_shown_and_change_nothing(tmp_path, capsys):
     assert "8 steps of 4 tokens, 3 parameters on cpu: about" in text
     assert "8/8" in text
     assert shown.losses == quiet.losses
+
+
+def test_without_a_terminal_progress_goes_to_a_file_and_only_there(tmp_path, capsys, monkeypatch):
+    log = tmp_path / "progress" / "chapter.log"
+    monkeypatch.setenv("TSL_PROGRESS", str(log))
+    shown = go(tmp_path / "shown", progress=True)
+    assert capsys.readouterr().err == ""
+    assert "8 steps of 4 tokens" in log.read_text()
+    assert "8/8" in notebooks.last_line(log)
+    assert shown.losses == go(tmp_path / "quiet").losses
+    assert notebooks.last_line(tmp_path / "nothing") == ""
 
 
 def test_the_rate_rises_falls_and_never_reaches_zero():

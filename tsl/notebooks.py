@@ -333,6 +333,14 @@ class _Board:
         self.live: dict[str, str] = {}
         self.terminal = sys.stdout.isatty()
         self.lock = threading.Lock()
+        self.closed = threading.Event()
+        if self.terminal:
+            threading.Thread(target=self._refresh, daemon=True).start()
+
+    def _refresh(self) -> None:
+        while not self.closed.wait(2):
+            with self.lock:
+                self._draw()
 
     def update(self, chapter: str, cell: int, cells: int) -> None:
         with self.lock:
@@ -350,13 +358,18 @@ class _Board:
             self._draw()
 
     def close(self) -> None:
+        self.closed.set()
         with self.lock:
             self._erase()
 
     def _draw(self) -> None:
         if self.terminal and self.live:
             width = os.get_terminal_size().columns
-            line = f"  [{self.ended}/{self.total}] running: " + " · ".join(self.live.values())
+            live = [
+                " ".join(filter(None, (text, last_line(progress_log(name)))))
+                for name, text in self.live.items()
+            ]
+            line = f"  [{self.ended}/{self.total}] running: " + " · ".join(live)
             sys.stdout.write("\r\x1b[K" + line[: width - 1])
             sys.stdout.flush()
 
@@ -370,6 +383,7 @@ def _run(source: Path, settings: Settings, board: _Board, processes: list[subpro
     """Execute one chapter in a process of its own, so that a crash there is a report here."""
     began = time.monotonic()
     job = {"source": str(source), "settings": asdict(settings), "key": key(source, settings)}
+    progress_log(source.stem).unlink(missing_ok=True)
     error = "the process that ran it died (out of memory?)"
     with subprocess.Popen(
         [sys.executable, "-c", "from tsl.notebooks import worker; worker()"],
@@ -377,7 +391,7 @@ def _run(source: Path, settings: Settings, board: _Board, processes: list[subpro
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=_environment(settings),
+        env=_environment(settings) | {"TSL_PROGRESS": str(progress_log(source.stem))},
         cwd=paths.ROOT,
     ) as process:
         processes.append(process)
@@ -406,6 +420,22 @@ def _run(source: Path, settings: Settings, board: _Board, processes: list[subpro
         return Outcome(source.stem, seconds, ran=True)
     board.end(source.stem, f"{source.stem}: FAILED after {seconds:.1f} s")
     return Outcome(source.stem, seconds, ran=True, error=error)
+
+
+def progress_log(chapter: str) -> Path:
+    """File into which the long trainings of a chapter write how far they are; there is none if it has no such training."""
+    return paths.BUILD / "progress" / f"{chapter}.log"
+
+
+def last_line(log: Path) -> str:
+    """What a progress bar wrote last, or nothing."""
+    try:
+        with open(log, "rb") as file:
+            file.seek(-min(1000, log.stat().st_size), os.SEEK_END)
+            lines = re.split(r"[\r\n]+", file.read().decode("utf-8", "replace"))
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def _environment(settings: Settings) -> dict[str, str]:

@@ -211,7 +211,9 @@ def closest_newton(chain: Float[Tensor, "B k d"], prompts: Prompts, first: int =
     return best, cot.pseudo_newton(moments, best * eye, chain.shape[1] - 1)
 
 
-def train_and_evaluate(settings: Mapping[str, Any], checkpoints: Path | str | None = None) -> dict[str, Any]:
+def train_and_evaluate(
+    settings: Mapping[str, Any], checkpoints: Path | str | None = None, progress: bool = False
+) -> dict[str, Any]:
     """Train and test the model of one cell.
 
     Parameters
@@ -220,6 +222,8 @@ def train_and_evaluate(settings: Mapping[str, Any], checkpoints: Path | str | No
         Fields of `Cell`.
     checkpoints : path, optional
         Folder for a checkpoint, from which a training that was killed goes on.
+    progress : bool
+        See `tsl.training.fit`.
 
     Returns
     -------
@@ -229,7 +233,7 @@ def train_and_evaluate(settings: Mapping[str, Any], checkpoints: Path | str | No
     """
     asked = Cell(**settings)
     path = None if checkpoints is None else Path(checkpoints) / f"{sweeps.key(settings)}.safetensors"
-    model, history = train(asked, path)
+    model, history = train(asked, path, progress)
     model = model.cpu()
     tests = []
     for alpha, m in asked.tests:

@@ -192,7 +192,12 @@ def run(args: argparse.Namespace) -> int:
 
     cells = [study.cell(**point) for point in grid(**parse_axes(args.axes))]
     found = sweep(
-        functools.partial(study.train_and_evaluate, checkpoints=args.checkpoints),
+        # One training at a time can show how far it is; several would write over each other.
+        functools.partial(
+            study.train_and_evaluate,
+            checkpoints=args.checkpoints,
+            progress=args.workers == 1 and not args.scheduler,
+        ),
         cells,
         args.folder,
         scheduler=args.scheduler,

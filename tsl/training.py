@@ -17,10 +17,10 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import safetensors.torch
 import torch
@@ -134,7 +134,8 @@ def fit(
         What makes this run this run (configuration, seed …), fit for JSON.  A checkpoint of another
         identity is refused.
     progress : bool
-        Show loss, tokens per second and time left, and print an estimate of the cost first.
+        Show loss, tokens per second and time left, and print an estimate of the cost first: on standard error
+        or, where the environment variable ``TSL_PROGRESS`` names a file, at the end of that file.
 
     Returns
     -------
@@ -162,10 +163,21 @@ def fit(
     start = 0
     if path is not None and path.exists():
         start = _restore(load_checkpoint(path, identity), model, optimizer, generator, losses, spent)
-    if progress and start < schedule.steps:
-        _announce(model, loss, schedule, start, generator)
-    model.train()
-    with tqdm(total=schedule.steps, initial=start, disable=not progress, unit="step", mininterval=1.0) as bar:
+    with contextlib.ExitStack() as open_until_done:
+        stream = open_until_done.enter_context(progress_stream())
+        if progress and start < schedule.steps:
+            print(_estimate(model, loss, schedule, start, generator), file=stream)
+        model.train()
+        bar = open_until_done.enter_context(
+            tqdm(
+                total=schedule.steps,
+                initial=start,
+                disable=not progress,
+                unit="step",
+                mininterval=1.0,
+                file=stream,
+            )
+        )
         began, tokens, before = time.perf_counter(), 0, spent.clone()
         for step in range(start, schedule.steps):
             value, size = _step(model, loss, schedule, optimizer, step, generator)
@@ -225,17 +237,28 @@ def estimate_step(
     return (time.perf_counter() - began) / repeat, tokens // repeat
 
 
-def _announce(
+@contextlib.contextmanager
+def progress_stream() -> Iterator[TextIO]:
+    """Where progress is shown: a notebook that runs by itself has no terminal, but may name a file."""
+    name = os.environ.get("TSL_PROGRESS")
+    if not name:
+        yield sys.stderr
+        return
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    with open(name, "a", encoding="utf-8") as file:
+        yield file
+
+
+def _estimate(
     model: nn.Module, loss: Loss, schedule: Schedule, start: int, generator: torch.Generator
-) -> None:
+) -> str:
     # The last step, not the first: a curriculum makes the first ones cheap.
     seconds, tokens = estimate_step(model, loss, schedule, generator, schedule.steps - 1)
     left = schedule.steps - start
     size = sum(parameter.numel() for parameter in model.parameters())
-    print(
+    return (
         f"{left:,} steps of {tokens:,} tokens, {size:,} parameters on {generator.device}: "
-        f"about {left * seconds / 60:.1f} min ({1e3 * seconds:.0f} ms a step)",
-        file=sys.stderr,
+        f"about {left * seconds / 60:.1f} min ({1e3 * seconds:.0f} ms a step)"
     )
 
 

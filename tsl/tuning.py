@@ -155,6 +155,7 @@ def train(
     batch: int,
     generator: torch.Generator,
     checkpoint: Path | None = None,
+    progress: bool = False,
 ) -> training.History:
     """Train a model in place on the chains of a diet and on direct answers of both families.
 
@@ -172,7 +173,7 @@ def train(
         Chains a step; ``batch // 2`` direct answers, half of either family, come on top.
     generator : torch.Generator
         Source of the training data.
-    checkpoint : path, optional
+    checkpoint, progress
         See `tsl.training.fit`.
 
     Returns
@@ -197,7 +198,9 @@ def train(
         return total, work.numel() + direct.numel()
 
     identity = {"diet": asdict(diet), "batch": batch}
-    return training.fit(model, loss, schedule, generator, checkpoint=checkpoint, identity=identity)
+    return training.fit(
+        model, loss, schedule, generator, checkpoint=checkpoint, identity=identity, progress=progress
+    )
 
 
 def _mix(gcd: Problems, root: Problems, first: int, size: int, generator: torch.Generator) -> Problems:
@@ -264,6 +267,7 @@ def study(
     diets: Sequence[str] = tuple(DIETS),
     keep: Path | None = None,
     device: str = "cpu",
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Train a base and tune it on every diet; test base and tunings on held-out problems of both families.
 
@@ -279,6 +283,8 @@ def study(
         Folder for checkpoints, from which an interrupted study goes on.
     device : str
         Where to train.
+    progress : bool
+        See `tsl.training.fit`.
 
     Returns
     -------
@@ -296,7 +302,7 @@ def study(
     def run(model: CharGPT, name: str, diet: Diet, steps: int, rate: float) -> dict[str, Any]:
         schedule = training.Schedule(steps, rate)
         file = checkpoint(keep, seed, name) if keep else None
-        history = train(model, problems, diet, schedule, size.batch, stream, file)
+        history = train(model, problems, diet, schedule, size.batch, stream, file, progress)
         gcd, root = (evaluate(model, test) for test in (problems.gcd_test, problems.root_test))
         gcd["reduced"] = reduced(model, problems.gcd_test)
         return {"gcd": gcd, "root": root, "seconds": history.seconds}
@@ -318,7 +324,9 @@ def path(size: str, seed: int) -> Path:
     return paths.RESULTS / f"10_{size}_seed{seed}.json"
 
 
-def recall(size: str, seed: int, device: str = "cpu", keep: Path | None = None) -> dict[str, Any]:
+def recall(
+    size: str, seed: int, device: str = "cpu", keep: Path | None = None, progress: bool = False
+) -> dict[str, Any]:
     """Record of the study of that size and seed: the stored one or, where there is none, one made now and stored.
 
     Raises
@@ -330,7 +338,7 @@ def recall(size: str, seed: int, device: str = "cpu", keep: Path | None = None) 
         raise ValueError(f"size must be one of {', '.join(SIZES)}, got {size!r}")
     file = path(size, seed)
     if not file.exists():
-        result = study(seed, SIZES[size], keep=keep, device=device)
+        result = study(seed, SIZES[size], keep=keep, device=device, progress=progress)
         settings = {
             "size": asdict(SIZES[size]),
             "diets": {k: asdict(v) for k, v in DIETS.items()},
@@ -384,7 +392,7 @@ def main() -> None:
     if args.export and not args.checkpoints:
         parser.error("--export takes the weights from --checkpoints: name a folder")
     for seed in args.seeds:
-        print(records.describe(recall(args.size, seed, args.device, args.checkpoints)))
+        print(records.describe(recall(args.size, seed, args.device, args.checkpoints, progress=True)))
         if args.export:
             export(args.size, seed, args.export, args.checkpoints)
 
