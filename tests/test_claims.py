@@ -177,6 +177,16 @@ def test_nothing_is_proved_by_a_number_that_is_none():
         assert not check.passed
 
 
+def test_a_claim_that_is_expected_to_fail_is_not_confirmed_by_a_number_that_is_none():
+    expected = claims.load()["S5"]
+    assert expected.expected == claims.Verdict.FAILS
+    measured = claims.Measurement(expected, (claims.above("rank", -0.9, 0.0),), "ci")
+    broken = claims.Measurement(expected, (claims.above("rank", math.nan, 0.0),), "ci")
+    assert measured.verdict == broken.verdict == claims.Verdict.FAILS
+    assert measured.as_expected
+    assert not broken.as_expected
+
+
 def test_measured_numbers_are_rounded_but_judged_unrounded():
     check = claims.below("x", 1.000049, 1.00001)
     assert check.measured == 1.0

@@ -7,6 +7,7 @@ claim is red when its verdict is not the one that ``book/claims.yml`` expects, o
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import io
 import json
@@ -59,11 +60,39 @@ MUTANTS: dict[str, Break] = {
     "selection.select_tasks": lambda right: (
         lambda covs, *args, **kwargs: torch.full_like(right(covs, *args, **kwargs), 1 / len(covs))
     ),
+    # Every prompt twice as long as it says, twice again.
+    "wishart_moments.isotropic_error": lambda right: (
+        lambda d, m, g, steps, noise=0.0: right(d, 2 * m, g, steps, noise)
+    ),
+    "sweep.error_curves": lambda right: (
+        lambda gammas, covs, lengths, *rest: right(gammas, covs, [2 * m for m in lengths], *rest)
+    ),
+    # Labels that know nothing of the features' covariance: S₁ = I.
+    "lsa.train_population": lambda right: (
+        lambda first, second, steps, *rest, **named: right(
+            torch.eye(len(first)).to(first), second, steps, *rest, **named
+        )
+    ),
+    # Every thought but the first is lost.
+    "sweeps.sweep": lambda right: lambda *args, **kwargs: [_thoughtless(r) for r in right(*args, **kwargs)],
+    # Reads the answer one character too far.
+    "reasoning.think": lambda right: (
+        lambda *args: dataclasses.replace(thought := right(*args), answer=thought.answer + 1)
+    ),
     # Never stops early.
     "stopping.stop_step": lambda right: (
         lambda chain, *args, **kwargs: 0 * right(chain, *args, **kwargs) + chain.shape[1] - 1
     ),
 }
+
+
+def _thoughtless(record: dict[str, Any]) -> dict[str, Any]:
+    """The record of a model whose chain repeats its first thought."""
+    tests = [
+        test | {"error": [*test["error"][:2], *[test["error"][1]] * (len(test["error"]) - 2)]}
+        for test in record["result"]["tests"]
+    ]
+    return record | {"result": record["result"] | {"tests": tests}}
 
 
 def function(name: str) -> tuple[Any, str]:
@@ -152,7 +181,8 @@ def outcomes(root: Path) -> dict[str, dict[str, dict[str, bool]]]:
 
 def test_ledger_names_only_functions_that_are_broken_here():
     named = {name for claim in claims.load().values() for name in claim.rests_on}
-    assert named <= set(MUTANTS)
+    assert named == set(MUTANTS), "a mutant that no claim names cannot turn anything red"
+    assert [name for name, claim in claims.load().items() if not claim.rests_on] == []
     for name in named:
         assert callable(getattr(*function(name)))
 

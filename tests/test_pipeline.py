@@ -101,6 +101,31 @@ def test_changing_a_chapters_code_changes_its_code_version(tiny: SimpleNamespace
     assert provenance.code_version("01_first") != before
 
 
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("from tsl import beta\nx = (7\n     % 3)\n", {"beta"}),  # an operator, not a magic
+        ("%matplotlib inline\nfrom tsl import beta\n!ls\n", {"beta"}),
+    ],
+)
+def test_lines_that_look_like_magics_hide_no_import(
+    tiny: SimpleNamespace, code: str, found: set[str]
+) -> None:
+    assert provenance.imported_modules(code) == found
+
+
+def test_code_that_cannot_be_read_is_refused(tiny: SimpleNamespace) -> None:
+    with pytest.raises(ValueError, match="code must be Python"):
+        provenance.imported_modules("from tsl import")
+
+
+def test_a_chapter_without_a_device_runs_on_the_processor(tiny: SimpleNamespace) -> None:
+    asked = notebooks.Settings("ci", "cuda:0", 3)
+    assert notebooks.own(tiny.chapter, asked) == asked
+    tiny.chapter.write_text(CHAPTER.replace('device = "cpu"\n', ""))
+    assert notebooks.own(tiny.chapter, asked) == notebooks.Settings("ci", "cpu", 3)
+
+
 def test_code_version_follows_imports_through_modules_and_no_further(tiny: SimpleNamespace) -> None:
     before = provenance.code_version(tiny.chapter)
     (tiny.package / "gamma.py").write_text("CONSTANT = 2\n")

@@ -31,7 +31,9 @@ FIRST = (
     + PARAMETERS
     + """
 ```{code-cell} ipython3
+import subprocess
 print("profile", profile, "seed", seed)
+subprocess.run(["sh", "-c", "echo noise of a child >&2; echo more noise"], check=True);
 ```
 """
 )
@@ -81,7 +83,7 @@ def _lay_out(place: Path, root: Path) -> None:
     (place / "notebooks").mkdir()
     shutil.copytree(root / "book" / "_ext", place / "book" / "_ext")
     shutil.copytree(root / "book" / "_static", place / "book" / "_static")
-    for name in ("_config.yml", "requirements.txt"):
+    for name in ("_config.yml", "requirements.txt", "pyproject.toml"):
         shutil.copy(root / name, place / name)
     for name, text in {
         "_toc.yml": TOC,
@@ -269,6 +271,9 @@ def test_published_notebooks_are_deterministic_and_know_when_they_are_stale(
     assert json.loads(text)["metadata"]["tsl"].keys() == {
         "code_version",
         "claims_version",
+        "records_version",
+        "libraries_version",
+        "outputs_version",
         "profile",
         "device",
         "seed",
@@ -293,5 +298,22 @@ def test_published_notebooks_are_deterministic_and_know_when_they_are_stale(
     ledger.write_text(LEDGER.replace("expected: holds", "expected: fails", 1))
     assert "other rows of book/claims.yml" in staleness()
     ledger.write_text(LEDGER)
+    record = place / "results" / "02_run.json"
+    record.parent.mkdir(exist_ok=True)
+    record.write_text("{}")
+    assert "other stored records" in staleness()
+    record.unlink()
+    lock = place / "requirements.txt"
+    pins = lock.read_text()
+    lock.write_text(pins.replace("numpy==", "numpy==9."))
+    assert "other pins" in staleness()
+    lock.write_text(pins)
+    assert staleness() == "None\n"
+    target.write_text(
+        target.read_text()
+        .replace('\\"measured\\": 42', '\\"measured\\": 43')
+        .replace('"measured": 42', '"measured": 43')
+    )
+    assert "edited by hand" in staleness()
     target.unlink()
     assert "does not exist" in staleness()

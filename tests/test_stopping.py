@@ -62,7 +62,9 @@ def test_a_chain_at_rest_does_not_diverge() -> None:
 
 def test_divergence_step_is_the_last_before_growth() -> None:
     position = torch.tensor([0.0, 4.0, 6.0, 7.0, 4.0, 12.0], dtype=torch.float64)  # increments 4, 2, 1, 3, 8
-    assert stopping.divergence_step(position[None, :, None]).tolist() == [2]
+    assert stopping.divergence_step(position[None, :, None]).tolist() == [
+        3
+    ]  # the place that the increment 1 led to
 
 
 @given(

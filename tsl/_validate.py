@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,9 +25,9 @@ def positive_int(name: str, value: Any) -> int:
 
 def at_least(name: str, value: Any, lowest: int) -> int:
     """Return `value` if it is an integer of at least `lowest`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < lowest:
         raise ValueError(f"{name} must be an integer >= {lowest}, got {value!r}")
-    return value
+    return int(value)
 
 
 def non_negative(name: str, value: Any) -> float:
@@ -39,9 +40,16 @@ def positive(name: str, value: Any) -> float:
     return _number(name, value, strict=True)
 
 
+def fraction(name: str, value: Any) -> float:
+    """Return `value` as a float if it lies strictly between 0 and 1."""
+    if isinstance(value, bool) or not isinstance(value, float | int) or not 0 < value < 1:
+        raise ValueError(f"{name} must lie strictly between 0 and 1, got {value!r}")
+    return float(value)
+
+
 def _number(name: str, value: Any, strict: bool) -> float:
     try:
-        number = float(value)
+        number = math.nan if isinstance(value, str | bytes) else float(value)
     except (TypeError, ValueError):
         number = math.nan
     if isinstance(value, bool) or not math.isfinite(number) or number < 0 or (strict and number == 0):
@@ -74,24 +82,26 @@ def square(name: str, value: Any, batch: bool = False) -> Tensor:
 
 
 def invertible(name: str, value: Any, batch: bool = False) -> Tensor:
-    """Return `value` if it is a finite, invertible (d, d) tensor, or (B, d, d) where `batch` allows it."""
+    """Return `value` if it is a finite (d, d) tensor, or (B, d, d) where `batch` allows it, not singular up to rounding."""
     square(name, value, batch)
-    if (torch.linalg.inv_ex(value).info != 0).any():
+    singular = torch.linalg.svdvals(value)
+    if (singular[..., -1] <= value.shape[-1] * torch.finfo(value.dtype).eps * singular[..., 0]).any():
         raise ValueError(f"{name} must be invertible, got a singular matrix")
     return value
 
 
-def covariance(name: str, value: Any) -> Tensor:
-    """Return `value` if it is a finite, symmetric, positive semi-definite (d, d) tensor."""
-    cov = square(name, value)
-    scale = max(cov.abs().max().item(), torch.finfo(cov.dtype).tiny)
-    slack = 64 * torch.finfo(cov.dtype).eps * scale * cov.shape[0]
-    gap = (cov - cov.mT).abs().max().item()
-    if gap > slack:
-        raise ValueError(f"{name} must be symmetric, got a largest asymmetry of {gap:.3g}")
-    lowest = torch.linalg.eigvalsh(cov)[0].item()
-    if lowest < -slack:
-        raise ValueError(f"{name} must be positive semi-definite, got a smallest eigenvalue of {lowest:.3g}")
+def covariance(name: str, value: Any, batch: bool = False) -> Tensor:
+    """Return `value` if it is finite, symmetric and positive semi-definite, (d, d) or (B, d, d) where `batch` allows it."""
+    cov = square(name, value, batch)
+    scale = cov.abs().amax((-1, -2)).clamp(min=torch.finfo(cov.dtype).tiny)
+    slack = 64 * torch.finfo(cov.dtype).eps * scale * cov.shape[-1]
+    gap = (cov - cov.mT).abs().amax((-1, -2))
+    if (gap > slack).any():
+        raise ValueError(f"{name} must be symmetric, got a largest asymmetry of {gap.max().item():.3g}")
+    lowest = torch.linalg.eigvalsh(cov)[..., 0]
+    if (lowest < -slack).any():
+        least = lowest.min().item()
+        raise ValueError(f"{name} must be positive semi-definite, got a smallest eigenvalue of {least:.3g}")
     return cov
 
 

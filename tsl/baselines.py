@@ -112,8 +112,8 @@ def gradient_descent(
     moments = _moments(prompts, steps)
     if learning_rate is None:
         spectrum = torch.linalg.eigvalsh(moments.gram)
-        lowest = max(0, prompts.x.shape[2] - prompts.x.shape[1])  # rank m < d leaves d − m zero eigenvalues
-        rate = 2 / (spectrum[:, -1] + spectrum[:, lowest])
+        zero = spectrum.shape[1] * torch.finfo(spectrum.dtype).eps * spectrum[:, -1:]  # up to rounding
+        rate = 2 / (spectrum[:, -1] + torch.where(spectrum > zero, spectrum, torch.inf).amin(1))
     else:
         rate = torch.full_like(moments.w[:, 0], _validate.positive("learning_rate", learning_rate))
     chain = [torch.zeros_like(moments.w)]

@@ -83,6 +83,8 @@ def stage(settings: Settings, failed: Mapping[str, str]) -> Path:
             target.write_text(notebooks.dumps(_failure_page(source, failed[source.stem])), encoding="utf-8")
         else:
             notebook = notebooks.finished(source, settings)
+            ran = notebooks.read_executed(source, settings)
+            notebook.metadata["tsl"]["seconds"] = ran.metadata.tsl.get("seconds") if ran is not None else None
             target.write_text(notebooks.dumps(_shown_with(notebook, parameters)), encoding="utf-8")
     return paths.SOURCE
 

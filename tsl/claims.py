@@ -110,9 +110,11 @@ class Measurement:
 
     @property
     def as_expected(self) -> bool:
-        """Whether the verdict is the one the ledger expects, and every caveat it names was seen."""
-        return self.verdict == self.claim.expected and all(
-            c.passed for c in self.checks if c.role == "caveat"
+        """Whether the verdict is the one the ledger expects, every number was measured, and every caveat named was seen."""
+        return (
+            self.verdict == self.claim.expected
+            and not any(math.isnan(check.measured) for check in self.checks)
+            and all(check.passed for check in self.checks if check.role == "caveat")
         )
 
     def to_dict(self) -> dict[str, Any]:

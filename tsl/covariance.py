@@ -40,6 +40,33 @@ def power_law(d: int, alpha: float, trace: float | None = None) -> Float[Tensor,
     return torch.diag(spectrum)
 
 
+def haar(d: int, generator: torch.Generator, dtype: torch.dtype = torch.float64) -> Float[Tensor, "d d"]:
+    """Draw a matrix uniformly (Haar measure) from the orthogonal group.
+
+    Parameters
+    ----------
+    d : int
+        Dimension, at least 1.
+    generator : torch.Generator
+        Source of randomness; the matrix lies on its device.
+    dtype : torch.dtype
+        Floating-point type.
+
+    Returns
+    -------
+    Tensor of shape (d, d).
+
+    Raises
+    ------
+    ValueError
+        If `d` < 1 or `generator` is not a generator.
+    """
+    _validate.positive_int("d", d)
+    _validate.instance("generator", generator, torch.Generator)
+    q, r = torch.linalg.qr(torch.randn((d, d), generator=generator, dtype=dtype, device=generator.device))
+    return q * torch.sign(torch.diagonal(r))  # without the signs QR is not Haar distributed
+
+
 def rotate(cov: Float[Tensor, "d d"], generator: torch.Generator) -> Float[Tensor, "d d"]:
     """Conjugate a covariance by a rotation drawn uniformly (Haar measure) from the orthogonal group.
 
@@ -60,10 +87,7 @@ def rotate(cov: Float[Tensor, "d d"], generator: torch.Generator) -> Float[Tenso
         If `cov` is not a covariance or `generator` not a generator.
     """
     _validate.covariance("cov", cov)
-    _validate.generator("generator", generator)
-    gaussian = torch.randn(cov.shape, generator=generator, dtype=cov.dtype, device=cov.device)
-    q, r = torch.linalg.qr(gaussian)
-    q = q * torch.sign(torch.diagonal(r))  # without the signs QR is not Haar distributed
+    q = haar(len(cov), generator, cov.dtype)
     rotated = q @ cov @ q.mT
     return (rotated + rotated.mT) / 2
 

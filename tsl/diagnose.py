@@ -89,8 +89,7 @@ def median_interval(values: Float[Tensor, "B k"], confidence: float = 0.95) -> t
     The number of values below the true median is Binomial(B, ½), so the r-th smallest and the r-th largest
     value enclose the median with probability at least 1 − 2 P(Binomial < r).
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie strictly between 0 and 1, got {confidence!r}")
+    _validate.fraction("confidence", confidence)
     size = values.shape[0]
     rank = int(
         stats.binom.ppf((1 - confidence) / 2, size, 0.5)
@@ -137,6 +136,7 @@ def thinking_helps(
         If `budget` < 2, `held_out` leaves no context, or there are too few prompts for the confidence.
     """
     _validate.at_least("budget", budget, 2)
+    _validate.fraction("confidence", confidence)
     m = prompts.x.shape[1]
     count = max(1, m // 5) if held_out is None else _validate.positive_int("held_out", held_out)
     if count >= m:

@@ -63,7 +63,8 @@ def propagated_error(
         If `steps` < 0 or the shapes disagree.
     """
     _validate.at_least("steps", steps, 0)
-    _validate.square("gram", gram, batch=True)
+    if _validate.square("gram", gram, batch=True).dim() != 3:
+        raise ValueError(f"gram must have shape (B, d, d), got {tuple(gram.shape)}")
     _validate.invertible("gamma", gamma, batch=True)
     _validate.same_dimension(gram=gram, gamma=gamma)
     if gamma.dim() == 3 and gram.shape != gamma.shape:
@@ -126,8 +127,7 @@ def mean_interval(values: Tensor, dim: int = 0, confidence: float = 0.95) -> tup
     ValueError
         If `confidence` is not inside (0, 1) or there are fewer than two replicas.
     """
-    if isinstance(confidence, bool) or not isinstance(confidence, float | int) or not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie strictly between 0 and 1, got {confidence!r}")
+    _validate.fraction("confidence", confidence)
     half = standard_error(values, dim) * float(stats.t.ppf((1 + confidence) / 2, _replicas(values, dim) - 1))
     mean = values.mean(dim)
     return mean, mean - half, mean + half

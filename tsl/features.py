@@ -18,7 +18,7 @@ from sklearn import datasets
 from torch import Tensor
 
 from tsl import _validate
-from tsl.covariance import square_root
+from tsl.covariance import haar, square_root
 from tsl.prompts import Moments, Prompts
 
 
@@ -167,7 +167,7 @@ def standardise(x: Float[Tensor, "N d"], reference: Tensor | None = None) -> Flo
     """
     reference = _matrix("x", x) if reference is None else _matrix("reference", reference)
     _validate.same_dimension(x=x, reference=reference)
-    return (x - reference.mean(0)) / _spread(reference.std(0, correction=0))
+    return (x - reference.mean(0)) / _spread(reference.std(0, correction=0), reference)
 
 
 def unit_range(x: Float[Tensor, "N d"]) -> Float[Tensor, "N d"]:
@@ -189,7 +189,7 @@ def unit_range(x: Float[Tensor, "N d"]) -> Float[Tensor, "N d"]:
         If `x` is not a finite feature matrix.
     """
     low, high = _matrix("x", x).aminmax(dim=0)
-    return (x - low) / _spread(high - low)
+    return (x - low) / _spread(high - low, x)
 
 
 def principal_axes(x: Float[Tensor, "N d"], rank: int | None = None) -> Float[Tensor, "d r"]:
@@ -268,9 +268,7 @@ def rotate(x: Float[Tensor, "N d"], generator: torch.Generator) -> Float[Tensor,
     ValueError
         If `x` is not a finite feature matrix.
     """
-    d = _matrix("x", x).shape[1]
-    q, r = torch.linalg.qr(torch.randn((d, d), generator=generator, dtype=x.dtype, device=x.device))
-    return x @ (q * torch.sign(torch.diagonal(r)))  # without the signs QR is not uniform
+    return x @ haar(_matrix("x", x).shape[1], generator, x.dtype)
 
 
 def shuffle_columns(x: Float[Tensor, "N d"], generator: torch.Generator) -> Float[Tensor, "N d"]:
@@ -292,6 +290,7 @@ def shuffle_columns(x: Float[Tensor, "N d"], generator: torch.Generator) -> Floa
     ValueError
         If `x` is not a finite feature matrix.
     """
+    _validate.instance("generator", generator, torch.Generator)
     keys = torch.rand(_matrix("x", x).shape, generator=generator, dtype=torch.float64, device=x.device)
     return x.gather(0, keys.argsort(0))
 
@@ -352,6 +351,7 @@ def heavy_tailed(
     """
     root = square_root(cov)
     _validate.positive_int("rows", rows)
+    _validate.instance("generator", generator, torch.Generator)
     if not dof > 2:
         raise ValueError(f"dof must be above 2, or the law has no covariance, got {dof!r}")
     normal = torch.randn((rows, cov.shape[0]), generator=generator, dtype=cov.dtype, device=cov.device) @ root
@@ -440,12 +440,13 @@ def sample_moments(
     return Moments(*(torch.cat([getattr(part, name) for part in parts]) for name in ("gram", "cross", "w")))
 
 
-def _spread(scale: Tensor) -> Tensor:
-    return torch.where(scale > 0, scale, torch.ones_like(scale))
+def _spread(scale: Tensor, x: Tensor) -> Tensor:
+    """`scale` of every feature of x; 1 where it is zero up to the rounding of a mean, for a feature that does not vary."""
+    rounding = 16 * torch.finfo(x.dtype).eps * x.abs().amax(0)
+    return torch.where(scale > rounding, scale, torch.ones_like(scale))
 
 
 def _matrix(name: str, x: Tensor) -> Tensor:
-    if not isinstance(x, Tensor) or x.dim() != 2 or x.numel() == 0 or not torch.isfinite(x).all():
-        shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"{name} must be a finite feature matrix of shape (N, d), got {shape}")
+    if _validate.finite(name, x).dim() != 2 or x.numel() == 0:
+        raise ValueError(f"{name} must be a feature matrix of shape (N, d), got {tuple(x.shape)}")
     return x

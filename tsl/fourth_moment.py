@@ -130,8 +130,8 @@ def empirical(x: Float[Tensor, "N d"]) -> FeatureLaw:
     ValueError
         If `x` is not a finite (N, d) tensor.
     """
-    if x.dim() != 2 or x.numel() == 0 or not torch.isfinite(x).all():
-        raise ValueError(f"x must be a finite feature matrix of shape (N, d), got shape {tuple(x.shape)}")
+    if _validate.finite("x", x).dim() != 2 or x.numel() == 0:
+        raise ValueError(f"x must be a feature matrix of shape (N, d), got shape {tuple(x.shape)}")
     count = x.shape[0]
 
     def fourth(middle: Tensor) -> Tensor:
@@ -386,11 +386,11 @@ def cot_error(gamma: Float[Tensor, "d d"], law: FeatureLaw, m: int, steps: int) 
     Raises
     ------
     ValueError
-        If `m` < 1, `steps` < 0 or the shapes disagree.
+        If `m` < 1, `steps` < 0, Γ is singular or the shapes disagree.
     """
     _validate.at_least("steps", steps, 0)
     _validate.positive_int("m", m)
-    _validate.square("gamma", gamma)
+    _validate.invertible("gamma", gamma)
     _validate.same_dimension(gamma=gamma, law=law.second)
     inverse = torch.linalg.inv(gamma)
     powers = [_identity(law)]

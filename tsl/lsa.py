@@ -315,7 +315,7 @@ def train_population(
     steps : int
         Gradient steps, at least 1.
     learning_rate : float, optional
-        η, above 0; by default the largest safe constant step, 1/(c² λ_max(S₂)).
+        η, above 0; by default 1/(c² λ_max(S₂)), half of what is still stable.
     c : float
         Scale of the structured initialisation, above 0.
 
@@ -356,7 +356,7 @@ def empirical_optimum(moments: Moments) -> Float[Tensor, "d d"]:
     Parameters
     ----------
     moments : Moments
-        B training prompts, with B >= d so that the normal equations have a solution.
+        B training prompts with known weights; at least d of them, whose b span all directions.
 
     Returns
     -------
@@ -366,13 +366,15 @@ def empirical_optimum(moments: Moments) -> Float[Tensor, "d d"]:
     Raises
     ------
     ValueError
-        If B < d.
+        If B < d, the prompts miss a direction, or weights are not known.
     """
     _validate.instance("moments", moments, Moments)
+    _validate.finite("moments.w", moments.w)
     size, d = moments.w.shape
     if size < d:
         raise ValueError(f"moments must hold at least d={d} prompts, got {size}")
-    return torch.linalg.solve(moments.cross.mT @ moments.cross, moments.w.mT @ moments.cross, left=False)
+    second = _validate.invertible("sum of b bᵀ over the prompts of moments", moments.cross.mT @ moments.cross)
+    return torch.linalg.solve(second, moments.w.mT @ moments.cross, left=False)
 
 
 def train_lsa(

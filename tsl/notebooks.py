@@ -15,11 +15,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,16 +89,29 @@ class Outcome:
 
 def key(source: Path, settings: Settings) -> str:
     """Content hash of all that the outputs of a chapter depend on."""
+    return _key(origin(source), own(source, settings))
+
+
+def _key(made_from: Mapping[str, str], settings: Settings) -> str:
     pins = [line for line in paths.REQUIREMENTS.read_text().splitlines() if line and not line.startswith("#")]
-    return provenance.digest(
-        FORMAT,
-        provenance.code_version(source),
-        claims_version(source.stem),
-        records_version(source.stem),
-        json.dumps(asdict(settings), sort_keys=True),
-        *pins,
-        length=16,
-    )
+    parts = (made_from[name] for name in ("code_version", "claims_version", "records_version"))
+    return provenance.digest(FORMAT, *parts, json.dumps(asdict(settings), sort_keys=True), *pins, length=16)
+
+
+def origin(source: Path) -> dict[str, str]:
+    """What the committed notebook of a chapter must have been made from, as hashes that are published with it."""
+    return {
+        "code_version": provenance.code_version(source),
+        "claims_version": claims_version(source.stem),
+        "records_version": records_version(source.stem),
+        "libraries_version": libraries_version(),
+    }
+
+
+def own(source: Path, settings: Settings) -> Settings:
+    """Settings as a chapter takes them: one whose ``parameters`` cell has no device runs on the processor."""
+    taken = _taken(provenance.read_source(source), settings)
+    return settings if "device" in taken else replace(settings, device="cpu")
 
 
 def claims_version(chapter: str) -> str:
@@ -114,6 +128,19 @@ def records_version(chapter: str) -> str:
     own += sorted(path for path in paths.RESULTS.glob(f"{number}_*") if path.is_file())
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in own]
     return provenance.digest(*(f"{path.name} {text}" for path, text in zip(own, digests, strict=True)))
+
+
+def libraries_version() -> str:
+    """Hash of the pinned versions of the packages that `tsl` itself asks for: numbers may change with them."""
+    project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = {re.split(r"[^\w.-]", entry)[0].lower() for entry in project["dependencies"]}
+    pins = paths.REQUIREMENTS.read_text(encoding="utf-8").splitlines()
+    return provenance.digest(*sorted(pin for pin in pins if pin.split("==")[0].strip().lower() in asked))
+
+
+def outputs_version(notebook: Any) -> str:
+    """Hash of the outputs of a notebook: nobody edits them by hand."""
+    return provenance.digest(json.dumps([cell.get("outputs") for cell in notebook.cells], sort_keys=True))
 
 
 def up_to_date(source: Path, settings: Settings) -> bool:
@@ -246,7 +273,16 @@ def finished(source: Path, settings: Settings) -> Any:
     return notebook
 
 
-_PUBLISHED = ("code_version", "claims_version", "profile", "device", "seed")
+_PUBLISHED = (
+    "code_version", "claims_version", "records_version", "libraries_version", "outputs_version",
+    "profile", "device", "seed",
+)  # fmt: skip
+_STALE = {
+    "code_version": "other code (of the chapter or of a tsl module it imports)",
+    "claims_version": "other rows of book/claims.yml",
+    "records_version": "other stored records in results/",
+    "libraries_version": "other pins of the packages that tsl asks for",
+}
 
 
 def publish(settings: Settings) -> list[Path]:
@@ -267,13 +303,14 @@ def staleness(source: Path) -> str | None:
     if not target.exists():
         return f"{target.name} does not exist"
     committed = nbformat.read(target, as_version=4)
-    origin = committed.metadata.get("tsl", {})
-    if origin.get("code_version") != provenance.code_version(source):
-        return f"{target.name} was made from other code (of the chapter or of a tsl module it imports)"
-    if origin.get("claims_version") != claims_version(source.stem):
-        return f"{target.name} was made from other rows of book/claims.yml"
+    published = committed.metadata.get("tsl", {})
+    for name, version in origin(source).items():
+        if published.get(name) != version:
+            return f"{target.name} was made from {_STALE[name]}"
+    if published.get("outputs_version") != outputs_version(committed):
+        return f"{target.name} has outputs that were edited by hand"
     expected = merge(provenance.read_source(source), committed)
-    expected.metadata["tsl"] = origin
+    expected.metadata["tsl"] = published
     if dumps(expected) != target.read_text(encoding="utf-8"):
         return f"{target.name} differs from its source in prose, captions or comments"
     return None
@@ -382,7 +419,8 @@ class _Board:
 def _run(source: Path, settings: Settings, board: _Board, processes: list[subprocess.Popen[str]]) -> Outcome:
     """Execute one chapter in a process of its own, so that a crash there is a report here."""
     began = time.monotonic()
-    job = {"source": str(source), "settings": asdict(settings), "key": key(source, settings)}
+    # What the run is made from is taken before it starts: an edit meanwhile must not be credited to it.
+    job = {"source": str(source), "settings": asdict(settings), "origin": origin(source)}
     progress_log(source.stem).unlink(missing_ok=True)
     error = "the process that ran it died (out of memory?)"
     with subprocess.Popen(
@@ -406,7 +444,7 @@ def _run(source: Path, settings: Settings, board: _Board, processes: list[subpro
         )
         drain.start()
         for line in process.stdout:
-            message = json.loads(line)
+            message = json.loads(line)  # nothing but the worker's messages comes this way
             if "cell" in message:
                 board.update(source.stem, message["cell"], message["cells"])
             error = message.get("error", error)
@@ -465,18 +503,20 @@ def worker() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     source, settings = Path(job["source"]), Settings(**job["settings"])
     began = time.monotonic()
-    with _quiet_stdout() as tell:
+    with _messages() as tell:
         try:
             executed = _papermill(source, settings, lambda cell, cells: tell({"cell": cell, "cells": cells}))
         except Exception as problem:
             tell({"error": describe(problem, provenance.read_source(source))})
             sys.exit(1)
     notebook = clean(executed)
+    # Records that the run itself has stored belong to what it was made from.
+    made_from = job["origin"] | {"records_version": records_version(source.stem)}
     notebook.metadata["tsl"] = {
-        **asdict(settings),
-        "key": job["key"],
-        "code_version": provenance.code_version(source),
-        "claims_version": claims_version(source.stem),
+        **asdict(own(source, settings)),
+        **made_from,
+        "key": _key(made_from, own(source, settings)),
+        "outputs_version": outputs_version(notebook),
         "seconds": round(time.monotonic() - began, 2),
     }
     write(settings.folder / f"{source.stem}.ipynb", dumps(notebook))
@@ -488,18 +528,17 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def _quiet_stdout() -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Keep standard output for messages to the parent, whatever libraries print."""
-    channel, sys.stdout = sys.stdout, sys.stderr
+def _messages() -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Keep standard output for messages to the parent, whatever this process and its children print."""
+    sys.stdout.flush()
+    with os.fdopen(os.dup(1), "w") as channel:
+        os.dup2(2, 1)
 
-    def tell(message: dict[str, Any]) -> None:
-        channel.write(json.dumps(message) + "\n")
-        channel.flush()
+        def tell(message: dict[str, Any]) -> None:
+            channel.write(json.dumps(message) + "\n")
+            channel.flush()
 
-    try:
         yield tell
-    finally:
-        sys.stdout = channel
 
 
 def _papermill(source: Path, settings: Settings, progress: Callable[[int, int], None]) -> Any:
@@ -531,17 +570,32 @@ def _papermill(source: Path, settings: Settings, progress: Callable[[int, int], 
     with tempfile.TemporaryDirectory(prefix=f"tsl-{source.stem}-") as folder:
         plain, done = Path(folder) / "in.ipynb", Path(folder) / "out.ipynb"
         nbformat.write(notebook, plain)
-        papermill.execute_notebook(
-            str(plain),
-            str(done),
-            parameters=asdict(settings),
-            engine_name="tsl",
-            kernel_name="python3",
-            cwd=str(paths.NOTEBOOKS),
-            progress_bar=False,
-            log_output=False,
-        )
+        for attempt in range(3):
+            try:
+                papermill.execute_notebook(
+                    str(plain),
+                    str(done),
+                    parameters=_taken(notebook, settings),
+                    engine_name="tsl",
+                    kernel_name="python3",
+                    cwd=str(paths.NOTEBOOKS),
+                    progress_bar=False,
+                    log_output=False,
+                )
+                break
+            except (
+                RuntimeError
+            ) as problem:  # two kernels that start together may have picked the same free port
+                if "before replying" not in str(problem) or attempt == 2:
+                    raise
         return nbformat.read(done, as_version=4)
+
+
+def _taken(notebook: Any, settings: Settings) -> dict[str, Any]:
+    """The parameters that a chapter's ``parameters`` cell names."""
+    cells = (cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+    names = re.findall(r"^(\w+)\s*=", "\n".join(cells), re.M)
+    return {name: value for name, value in asdict(settings).items() if name in names}
 
 
 def describe(problem: Exception, source: Any) -> str:

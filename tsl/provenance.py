@@ -90,11 +90,21 @@ def imported_modules(code: str) -> set[str]:
     """Names of the ``tsl`` modules that a piece of code imports (``"cot"`` for ``from tsl import cot``).
 
     Absolute and relative imports are found wherever they stand, also inside functions.
+
+    Raises
+    ------
+    ValueError
+        If the code cannot be read: what it depends on is then not known.
     """
     try:
-        tree = ast.parse(_MAGIC.sub("#", code))
-    except SyntaxError:
-        return set()
+        tree = ast.parse(code)
+    except SyntaxError:  # magics of IPython; elsewhere a line may well begin with a % that is an operator
+        try:
+            tree = ast.parse(_MAGIC.sub("#", code))
+        except SyntaxError as error:
+            raise ValueError(
+                f"code must be Python, IPython's magics apart, got {error}: {code[:80]!r}"
+            ) from None
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

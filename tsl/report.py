@@ -57,7 +57,7 @@ class Plan:
         Coverage of the recommended mixture.
     errors : dict of name to Tensor of shape (P, steps + 1)
         Predicted error per weight, E‖ŵ_j − w*‖²/d, of P test prompts after each step, for ``"recommended"``,
-        ``"equal weights"`` and the best single task.
+        ``"equal weights"`` and the single task that is best on prompts of this length.
     """
 
     tasks: tuple[TaskCard, ...]
@@ -83,7 +83,7 @@ class Plan:
         """Error of one step over the error of the best step: median and 10–90 % of prompts. 1 means none."""
         curve = self.errors["recommended"]
         quantiles = torch.quantile(
-            curve[:, 1] / curve[:, max(self.best_step, 1)], torch.tensor([0.5, 0.1, 0.9]).double()
+            curve[:, 1] / curve[:, max(self.best_step, 1)], curve.new_tensor([0.5, 0.1, 0.9])
         )
         middle, low, high = quantiles.tolist()
         return middle, low, high
@@ -190,7 +190,8 @@ def plan_training(
     covs = torch.stack([_second_moment(f"tasks[{name!r}]", x, target) for name, x in tasks.items()])
     sigma = _second_moment("target", target, target)
     counts = [lengths] * len(tasks) if isinstance(lengths, int) else list(lengths)
-    _validate.positive_int("steps", steps)
+    for name, value in (("examples", examples), ("steps", steps), ("prompts", prompts)):
+        _validate.positive_int(name, value)
     planning = covariance.wishart(sigma, examples, PLANNING, generator)
     weights = selection.select_tasks(covs, counts, sigma, steps, planning)
 
@@ -198,7 +199,7 @@ def plan_training(
     mixed = theory.gamma_mixture(list(covs), weights, counts)
     equal = theory.gamma_mixture(list(covs), torch.full_like(weights, 1 / len(weights)), counts)
     grams = covariance.wishart(sigma, examples, prompts, generator)
-    single = [theory.cot_error_limit(gamma, sigma, steps) for gamma in gammas]
+    single = [errors.propagated_error(planning, gamma, steps)[:, -1].mean().item() for gamma in gammas]
     best = min(range(len(single)), key=single.__getitem__)
     names = list(tasks)
     rivals = {"recommended": mixed, "equal weights": equal, f"only {names[best]}": gammas[best]}

@@ -70,8 +70,10 @@ class Catalogue:
         return Catalogue(self.covs[chosen], tuple(self.lengths[i] for i in chosen), self.hard[chosen])
 
     def uniform(self, keep: Bool[Tensor, " T"] | None = None) -> Float[Tensor, " T"]:
-        """Equal weights on the tasks marked by `keep` (by default all), zero elsewhere."""
+        """Equal weights on the tasks marked by `keep` (by default all), zero elsewhere; ValueError if none is marked."""
         mask = (torch.ones_like(self.hard) if keep is None else keep).to(self.covs.dtype)
+        if not mask.any():
+            raise ValueError(f"keep must mark at least one of the {len(mask)} tasks, got none")
         return mask / mask.sum()
 
 
@@ -147,8 +149,7 @@ def shuffled(d: int, generator: torch.Generator) -> Tensor:
 
 def unrelated(d: int, generator: torch.Generator) -> Tensor:
     """Eigenbases drawn uniformly from the orthogonal group (Haar measure)."""
-    q, r = torch.linalg.qr(_gaussian(d, generator))
-    return q * torch.sign(torch.diagonal(r))
+    return covariance.haar(d, generator)
 
 
 def one_batch(groups: Sequence[Prompts]) -> Prompts:
@@ -378,8 +379,10 @@ def _moments(covs: Tensor, lengths: Sequence[int], target: Tensor, steps: int) -
     """E[Σ̂] and E[Σ̂²] of every task, after checking the arguments."""
     _check(covs, target)
     _validate.positive_int("steps", steps)
-    if len(lengths) != len(covs):
-        raise ValueError(f"lengths must name one for each of the {len(covs)} tasks, got {len(lengths)}")
+    if not isinstance(lengths, Sequence | Tensor) or len(lengths) != len(covs):
+        raise ValueError(f"lengths must name one for each of the {len(covs)} tasks, got {lengths!r}")
+    for index, length in enumerate(lengths):
+        _validate.positive_int(f"lengths[{index}]", length)
     squares = [theory.second_moment(cov, n) for cov, n in zip(covs, lengths, strict=True)]
     return covs.cpu().numpy(), torch.stack(squares).cpu().numpy()
 

@@ -62,7 +62,7 @@ def increment_ratio(chain: Float[Tensor, "B k d"]) -> Float[Tensor, "B r"]:
 
 
 def divergence_step(chain: Float[Tensor, "B k d"]) -> Int[Tensor, " B"]:
-    """Last step before the increments grow; the last step of all if they never do. Uses no label at all.
+    """Last step before the increments grow, reached by the smallest so far; the last of all if they never do. Uses no label.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def divergence_step(chain: Float[Tensor, "B k d"]) -> Int[Tensor, " B"]:
         If the chain has fewer than two steps.
     """
     grows = increment_ratio(chain) > 1
-    return torch.where(grows.any(1), grows.int().argmax(1), chain.shape[1] - 1)
+    return torch.where(grows.any(1), grows.int().argmax(1) + 1, chain.shape[1] - 1)
 
 
 def residual(chain: Float[Tensor, "B k d"], prompts: Prompts) -> Float[Tensor, "B k"]:
@@ -138,6 +138,7 @@ def held_out_error(
     m = prompts.x.shape[1]
     if _validate.at_least("folds", folds, 2) > m:
         raise ValueError(f"folds must be <= the prompt's {m} examples, got {folds}")
+    _validate.at_least("steps", steps, 0)
     total = torch.zeros((len(prompts.w), steps + 1), dtype=prompts.y.dtype, device=prompts.y.device)
     fold = torch.arange(m, device=prompts.y.device) % folds
     for part in range(folds):

@@ -20,6 +20,9 @@ from torch import Tensor
 
 from tsl import _validate
 
+# Entries of the largest tensor that `error_curves` makes at once: a quarter of a gigabyte.
+_ELEMENTS = 2**25
+
 
 def _power(matrix: Float[Tensor, "C d d"], exponent: float) -> Float[Tensor, "C d d"]:
     spectrum, vectors = torch.linalg.eigh(matrix)
@@ -87,7 +90,8 @@ def error_curves(
     Parameters
     ----------
     gammas : Tensor of shape (C, d, d)
-        Γ of the trained model in each configuration, positive definite.
+        Γ of the trained model in each configuration, symmetric and positive definite. That of a mixture of tasks is
+        symmetric only if they commute; for others see `tsl.errors.propagated_error`.
     covs : Tensor of shape (C, d, d)
         Covariance Σ of the test features in each configuration.
     lengths : sequence of C ints
@@ -108,15 +112,21 @@ def error_curves(
     Raises
     ------
     ValueError
-        If shapes disagree, a count is out of range, or a Γ is not positive definite.
+        If shapes disagree, a count is out of range, a Γ is not symmetric and positive definite, or a Σ is no covariance.
     """
-    _validate.square("gammas", gammas, batch=True)
-    _validate.square("covs", covs, batch=True)
+    _validate.covariance("gammas", gammas, batch=True)
+    _validate.covariance("covs", covs, batch=True)
     _validate.at_least("steps", steps, 0)
     if gammas.dim() != 3 or gammas.shape != covs.shape or len(lengths) != len(gammas):
         raise ValueError(
             "gammas, covs and lengths must describe the same C configurations, got shapes "
             f"{tuple(gammas.shape)} and {tuple(covs.shape)} and {len(lengths)} lengths"
+        )
+    part = max(1, _ELEMENTS // (_validate.positive_int("replicas", replicas) * gammas.shape[-1] ** 2))
+    if len(gammas) > part:  # more than memory should hold at once
+        cuts = [slice(start, start + part) for start in range(0, len(gammas), part)]
+        return torch.cat(
+            [error_curves(gammas[c], covs[c], lengths[c], steps, replicas, generator) for c in cuts]
         )
     gammas, covs = gammas.double(), covs.double()
     lowest = torch.linalg.eigvalsh(gammas)[:, 0].min().item()

@@ -10,6 +10,7 @@ calm. Polynomials of a Wishart matrix have exact means. Two routes that share no
   matrices.
 """
 
+import math
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
@@ -88,7 +89,7 @@ def isotropic_error(d: int, m: int, g: float, steps: int, noise: float = 0.0) ->
     Returns
     -------
     Tensor of shape (steps + 1,)
-        E‖ŵ_k − w‖² over prompts, weights w ~ N(0, I) and noise; float64, so d at step 0.
+        E‖ŵ_k − w‖² over prompts, weights w ~ N(0, I) and noise; float64, so d at step 0 and infinity beyond 10³⁰⁸.
 
     Raises
     ------
@@ -116,8 +117,16 @@ def isotropic_error(d: int, m: int, g: float, steps: int, noise: float = 0.0) ->
         spread = Fraction(0)
         for p in range(1, 2 * k + 1):
             spread += (2 * comb(k, p) - comb(2 * k, p)) * power[p - 1]
-        errors.append(float(bias + variance * spread))
+        errors.append(_float(bias + variance * spread))
     return torch.tensor(errors, dtype=torch.float64)
+
+
+def _float(value: Fraction) -> float:
+    """Nearest double; infinity beyond the largest."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _transpose(word: Word) -> Word:
@@ -161,7 +170,7 @@ class _WishartWords:
             return self.mean((*word[1:-1], word[-1] + word[0]), *others)
         spacer = word[0]
         if spacer not in self.traces:
-            product = torch.eye(len(self.letters["C"]), dtype=torch.float64)
+            product = torch.eye(len(self.letters["C"])).to(self.letters["C"])
             for letter in spacer:
                 product = product @ self.letters[letter]
             self.traces[spacer] = float(product.trace())
