@@ -123,9 +123,13 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
         {"d": 3, "alpha": 1.0, "trace": 1.0},
         {"d": not_count(1), "alpha": not_number(None), "trace": not_number(0.0, none=True)},
     ),
+    covariance.haar: (
+        {"d": 3, "generator": torch.Generator()},
+        {"d": not_count(1), "generator": [*NOT_GENERATOR, (None, "got None")]},
+    ),
     covariance.rotate: (
         {"cov": EYE, "generator": GENERATOR},
-        {"cov": NOT_COVARIANCE, "generator": NOT_GENERATOR},
+        {"cov": NOT_COVARIANCE, "generator": [*NOT_GENERATOR, (None, "got None")]},
     ),
     covariance.hardness: ({"cov": EYE}, {"cov": NOT_COVARIANCE}),
     covariance.square_root: ({"cov": EYE}, {"cov": NOT_COVARIANCE}),
@@ -328,7 +332,7 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
     errors.propagated_error: (
         {"gram": MOMENTS.gram, "gamma": EYE, "steps": 2},
         {
-            "gram": [*NOT_SQUARE, *OTHER_SIZE],
+            "gram": [*NOT_SQUARE, (torch.eye(2, dtype=torch.float64)[None], "d=2"), (EYE, "got (3, 3)")],
             "gamma": [*NOT_SQUARE, *SINGULAR, *OTHER_SIZE, (EYE.expand(5, 3, 3), "got 5")],
             "steps": not_count(0),
         },

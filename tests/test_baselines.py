@@ -155,3 +155,12 @@ def test_conjugate_gradient_is_never_behind_gradient_descent_in_its_own_norm():
         gap = solver(batch, 6) - target[:, None]
         energy[solver.__name__] = torch.einsum("bki,bij,bkj->bk", gap, gram, gap)
     assert (energy["conjugate_gradient"] <= energy["gradient_descent"] * (1 + 1e-9) + 1e-12).all()
+
+
+def test_the_best_constant_step_looks_only_at_directions_that_vary():
+    flat = torch.diag(torch.tensor([1.0, 0.5, 0.0], dtype=torch.float64))
+    batch = prompts.sample_prompts(flat, 30, 20, generator=torch.Generator().manual_seed(0))
+    chain = baselines.gradient_descent(batch, 400)
+    seen = (chain[:, -1] - batch.w)[:, :2]
+    assert seen.abs().max() < 1e-9
+    assert chain[:, :, 2].abs().max() < 1e-12

@@ -83,6 +83,8 @@ def test_bad_input_is_named() -> None:
     with pytest.raises(ValueError, match="held_out must be below"):
         diagnose.thinking_helps(think, batch, 3, held_out=4)
     with pytest.raises(ValueError, match="confidence must lie"):
+        diagnose.thinking_helps(think, batch, 10, confidence=-3.0)
+    with pytest.raises(ValueError, match="confidence must lie"):
         diagnose.median_interval(batch.w, 1.0)
     with pytest.raises(ValueError, match="must hold at least"):
         diagnose.median_interval(batch.w[:3])

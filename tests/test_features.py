@@ -187,9 +187,16 @@ def test_every_bad_argument_is_named():
     cases = [
         ("name must be one of iris", lambda: features.load("mnist")),
         ("name must be one of setosa", lambda: features.load("iris").group("rose")),
-        ("x must be a finite", lambda: features.standardise(torch.full((3, 2), math.nan))),
+        ("x must be finite", lambda: features.standardise(torch.full((3, 2), math.nan))),
         ("x and reference", lambda: features.standardise(x, x[:, :2])),
-        ("x must be a finite", lambda: features.unit_range(x[:0])),
+        ("x must be a feature matrix", lambda: features.unit_range(x[:0])),
+        (
+            "x must be a floating-point tensor",
+            lambda: features.standardise(torch.ones(3, 2, dtype=torch.int64)),
+        ),
+        ("generator must be", lambda: features.rotate(x, None)),
+        ("generator must be", lambda: features.shuffle_columns(x, None)),
+        ("generator must be", lambda: features.heavy_tailed(cov, 5.0, 5, None)),
         ("rank must be between 1 and the rank 4", lambda: features.compress(x, 5)),
         ("x must vary", lambda: features.principal_axes(torch.zeros(3, 2))),
         ("correlation", lambda: features.block_covariance(2, 2, 1.0)),
@@ -204,3 +211,13 @@ def test_every_bad_argument_is_named():
     for message, call in cases:
         with pytest.raises(ValueError, match=message):
             call()
+
+
+@pytest.mark.parametrize("value", [0.3, 0.1, 1 / 3, 7.7, 123.456])
+@pytest.mark.parametrize("rows", [7, 1000, 1797])
+def test_a_feature_that_does_not_vary_is_only_centred(value: float, rows: int) -> None:
+    """The mean of equal numbers is not exactly their value: what rounding leaves is no variance."""
+    x = torch.stack([torch.full((rows,), value), torch.linspace(0, 1, rows)], 1).double()
+    assert features.standardise(x)[:, 0].abs().max() < 1e-12 * value * rows
+    torch.testing.assert_close(features.standardise(x)[:, 1].std(correction=0).item(), 1.0)
+    assert features.unit_range(x)[:, 0].abs().max() == 0

@@ -314,3 +314,15 @@ def test_empirical_optimum_is_least_squares_and_converges_as_one_over_root_b():
     slope = np.polyfit(np.log(budgets), np.log(distance), 1)[0]
     assert slope == pytest.approx(-0.5, abs=0.06)
     assert distance[-1] < distance[0] / math.sqrt(64) * 1.4
+
+
+def test_prompts_that_miss_a_direction_have_no_optimum():
+    sample = prompts.sample_moments(
+        covariance.power_law(4, 1.0), 10, 8, generator=torch.Generator().manual_seed(0)
+    )
+    copies = prompts.Moments(*(getattr(sample, name)[[0] * 8] for name in ("gram", "cross", "w")))
+    with pytest.raises(ValueError, match="must be invertible"):
+        lsa.empirical_optimum(copies)
+    unknown = prompts.Moments(sample.gram, sample.cross, torch.full_like(sample.w, torch.nan))
+    with pytest.raises(ValueError, match=r"moments\.w must be finite"):
+        lsa.empirical_optimum(unknown)

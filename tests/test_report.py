@@ -97,9 +97,9 @@ def test_the_report_names_every_task_and_states_the_benefit():
         ({"tasks": {"a": torch.zeros(1, 3)}}, "at least 2 rows"),
         ({"tasks": {"a": torch.full((4, 3), float("nan"))}}, "finite"),
         ({"tasks": {"a": torch.ones(4, 2)}}, "dimension"),
-        ({"lengths": 0}, "n must"),
+        ({"lengths": 0}, r"lengths\[0\] must"),
         ({"lengths": [5, 5]}, "lengths"),
-        ({"examples": 0}, "m must"),
+        ({"examples": 0}, "examples must"),
         ({"steps": 0}, "steps must"),
     ],
 )

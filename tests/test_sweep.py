@@ -66,3 +66,23 @@ def test_names_what_is_wrong(change: dict, message: str) -> None:
     arguments = {"gammas": gammas, "covs": covs, "lengths": lengths, "steps": 2, "replicas": 2}
     with pytest.raises(ValueError, match=message):
         sweep.error_curves(**(arguments | change))
+
+
+def test_many_configurations_are_cut_into_parts_that_memory_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    gammas, covs, lengths = configurations()
+    whole = sweep.error_curves(gammas, covs, lengths, steps=3, replicas=100_000, generator=generator(3))
+    monkeypatch.setattr(sweep, "_ELEMENTS", 100_000 * 16)  # one configuration at a time
+    parts = sweep.error_curves(gammas, covs, lengths, steps=3, replicas=100_000, generator=generator(3))
+    assert parts.shape == whole.shape
+    spread = errors.standard_error(whole, dim=1) + 1e-12
+    assert ((parts.mean(1) - whole.mean(1)).abs() < 6 * spread).all()
+
+
+def test_an_asymmetric_preconditioner_is_refused_and_not_silently_symmetrised() -> None:
+    gammas, covs, lengths = configurations()
+    pair = [covariance.rotate(covariance.power_law(4, 1.0, trace=4.0), generator(seed)) for seed in (5, 6)]
+    mixed = theory.gamma_mixture(pair, [0.5, 0.5], [20, 20])
+    with pytest.raises(ValueError, match="gammas must be symmetric"):
+        sweep.error_curves(torch.stack([gammas[0], mixed]), covs, lengths, steps=2, replicas=2)
+    with pytest.raises(ValueError, match="covs must be positive semi-definite"):
+        sweep.error_curves(gammas, -covs, lengths, steps=2, replicas=2)

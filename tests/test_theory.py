@@ -323,3 +323,13 @@ def test_marchenko_pastur_error_is_finite_without_a_spectral_gap_and_grows_past_
     assert theory.marchenko_pastur_error(4.0, 10.0, 400) == pytest.approx(
         0.75, abs=2e-3
     )  # m < d: never seen directions
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_direction_without_variance_is_no_overthinking(dtype):
+    """There I − Γ⁻¹Σ has the eigenvalue 1 exactly, and rounding puts it on either side."""
+    flat = torch.diag(torch.tensor([1.0, 0.5, 0.2, 0.0], dtype=dtype))
+    for seed in range(50):
+        cov = covariance.rotate(flat, torch.Generator().manual_seed(seed))
+        assert not theory.overthinks(theory.gamma(cov, 10), cov)
+        assert theory.overthinks(theory.gamma(cov, 10) / 4, cov)

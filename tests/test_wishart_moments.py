@@ -167,3 +167,7 @@ def test_expected_error_names_what_is_wrong(change: dict, message: str) -> None:
     identity = torch.eye(2, dtype=torch.float64)
     with pytest.raises(ValueError, match=message):
         wishart_moments.expected_error(**({"gamma": identity, "cov": identity, "m": 3, "steps": 2} | change))
+
+
+def test_what_no_double_can_hold_is_infinite():
+    assert wishart_moments.isotropic_error(2, 1, 1e-6, 30)[-1] == math.inf

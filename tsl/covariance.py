@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -40,7 +41,7 @@ def power_law(d: int, alpha: float, trace: float | None = None) -> Float[Tensor,
     return torch.diag(spectrum)
 
 
-def haar(d: int, generator: torch.Generator, dtype: torch.dtype = torch.float64) -> Float[Tensor, "d d"]:
+def haar(d: int, generator: torch.Generator) -> Float[Tensor, "d d"]:
     """Draw a matrix uniformly (Haar measure) from the orthogonal group.
 
     Parameters
@@ -49,12 +50,10 @@ def haar(d: int, generator: torch.Generator, dtype: torch.dtype = torch.float64)
         Dimension, at least 1.
     generator : torch.Generator
         Source of randomness; the matrix lies on its device.
-    dtype : torch.dtype
-        Floating-point type.
 
     Returns
     -------
-    Tensor of shape (d, d).
+    Tensor of shape (d, d), float64.
 
     Raises
     ------
@@ -63,7 +62,8 @@ def haar(d: int, generator: torch.Generator, dtype: torch.dtype = torch.float64)
     """
     _validate.positive_int("d", d)
     _validate.instance("generator", generator, torch.Generator)
-    q, r = torch.linalg.qr(torch.randn((d, d), generator=generator, dtype=dtype, device=generator.device))
+    kind: dict[str, Any] = {"dtype": torch.float64, "device": generator.device}
+    q, r = torch.linalg.qr(torch.randn((d, d), generator=generator, **kind))
     return q * torch.sign(torch.diagonal(r))  # without the signs QR is not Haar distributed
 
 
@@ -87,7 +87,7 @@ def rotate(cov: Float[Tensor, "d d"], generator: torch.Generator) -> Float[Tenso
         If `cov` is not a covariance or `generator` not a generator.
     """
     _validate.covariance("cov", cov)
-    q = haar(len(cov), generator, cov.dtype)
+    q = haar(len(cov), generator).to(cov)
     rotated = q @ cov @ q.mT
     return (rotated + rotated.mT) / 2
 

@@ -268,7 +268,7 @@ def rotate(x: Float[Tensor, "N d"], generator: torch.Generator) -> Float[Tensor,
     ValueError
         If `x` is not a finite feature matrix.
     """
-    return x @ haar(_matrix("x", x).shape[1], generator, x.dtype)
+    return x @ haar(_matrix("x", x).shape[1], generator).to(x)
 
 
 def shuffle_columns(x: Float[Tensor, "N d"], generator: torch.Generator) -> Float[Tensor, "N d"]:
