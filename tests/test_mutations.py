@@ -7,7 +7,6 @@ claim is red when its verdict is not the one that ``book/claims.yml`` expects, o
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib
 import io
 import json
@@ -77,7 +76,7 @@ MUTANTS: dict[str, Break] = {
     "sweeps.sweep": lambda right: lambda *args, **kwargs: [_thoughtless(r) for r in right(*args, **kwargs)],
     # Reads the answer one character too far.
     "reasoning.think": lambda right: (
-        lambda *args: dataclasses.replace(thought := right(*args), answer=thought.answer + 1)
+        lambda *args: (thought := right(*args))._replace(answer=thought.answer + 1)
     ),
     # Never stops early.
     "stopping.stop_step": lambda right: (
