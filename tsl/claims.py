@@ -22,6 +22,7 @@ from tsl import _validate, paths
 from tsl.runs import Run
 
 MIME = "application/vnd.tsl.claim+json"
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 class Verdict(StrEnum):
@@ -348,7 +349,7 @@ def number(value: float | str) -> str:
     Returns
     -------
     str
-        Such as ``0.123``, ``−45``, ``12,346``, ``−2·10^−5``, ``∞`` or ``undefined``.
+        Such as ``0.123``, ``−45``, ``12,346``, ``−2·10⁻⁵``, ``∞`` or ``undefined``.
     """
     value = float(value)
     size = abs(value)
@@ -362,8 +363,9 @@ def number(value: float | str) -> str:
         text = f"{size:.3g}" if size < 999.5 else f"{size:,.0f}"
     else:
         mantissa, exponent = f"{size:.1e}".split("e")
-        text = f"{mantissa.removesuffix('.0')}·10^{int(exponent)}"
-    return f"{'-' if value < 0 else ''}{text}".replace("-", "−")
+        raised = str(int(exponent)).translate(_RAISED)
+        text = f"{mantissa.removesuffix('.0')}·10{raised}"
+    return f"{'−' if value < 0 else ''}{text}"
 
 
 def _storable(check: Check) -> dict[str, Any]:
@@ -410,12 +412,7 @@ def _row(check: dict[str, Any]) -> str:
     mark = "✓" if check["passed"] else "✗"
     kind = "caveat: " if check["role"] == "caveat" else ""
     cells = [kind + check["label"], number(check["measured"]), check["predicted"], mark]
-    return "<tr>" + "".join(f"<td>{_powers(html.escape(cell))}</td>" for cell in cells) + "</tr>"
-
-
-def _powers(text: str) -> str:
-    """Show 10^−3 with a raised exponent."""
-    return re.sub(r"10\^(−?\d+)", r"10<sup>\1</sup>", text)
+    return "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
 
 
 def collect(notebooks: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
