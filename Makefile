@@ -34,11 +34,11 @@ test: $(STAMP) ## style, types, tests, every chapter, the book, the browser: all
 format: $(STAMP) ## format the code and mend what the linter can mend
 	@.venv/bin/ruff check --fix . ; .venv/bin/ruff format .
 
-clean: ## remove everything built (keeps the environment)
+clean: ## remove everything built (keeps the environment and .checkpoints)
 	rm -rf _build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-distclean: clean ## remove the environment too
-	rm -rf .venv *.egg-info
+distclean: clean ## remove the environment and the checkpoints of long trainings too
+	rm -rf .venv .checkpoints *.egg-info
 
 environment: $(STAMP) ## only make the environment .venv
 

@@ -12,7 +12,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tsl import book, provenance
+from tsl import book, paths, provenance
 
 
 def _pins(root: Path) -> dict[str, str]:
@@ -116,6 +116,22 @@ def test_no_generated_file_is_committed(root: Path) -> None:
 def test_help_names_every_target(root: Path, target: str) -> None:
     done = subprocess.run(["make", "-s", "help"], cwd=root, capture_output=True, text=True, check=True)
     assert f"make {target} " in done.stdout
+
+
+def test_cleaning_keeps_the_checkpoints_of_long_trainings(root: Path) -> None:
+    def removed(target: str) -> str:
+        return subprocess.run(
+            ["make", "-n", target], cwd=root, capture_output=True, text=True, check=True
+        ).stdout
+
+    kept = paths.CHECKPOINTS.relative_to(paths.ROOT).as_posix()
+    assert paths.BUILD not in paths.CHECKPOINTS.parents
+    assert kept not in removed("clean").split()
+    assert kept in removed("distclean").split()
+    ignored = subprocess.run(
+        ["git", "check-ignore", f"{kept}/08/x"], cwd=root, check=False, capture_output=True
+    )
+    assert ignored.returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tsl import cli, notebooks, paths, provenance
+from tsl import cli, files, notebooks, paths, provenance
 
 HEAD = """---
 jupytext:
@@ -227,7 +227,7 @@ def test_a_file_is_seen_as_it_was_or_whole(tmp_path: Path, monkeypatch: pytest.M
     def interrupted(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(notebooks.os, "replace", interrupted)
+    monkeypatch.setattr(files.os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         notebooks.write(target, "new")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

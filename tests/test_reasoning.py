@@ -297,20 +297,108 @@ def test_an_unknown_size_is_refused_and_a_stored_record_is_not_made_again(tmp_pa
     assert first["settings"]["size"]["width"] == 8
     with pytest.raises(ValueError, match="size must be one of small, paper"):
         tuning.recall("huge", 0)
+    # The size, the diets or the file's name changed since: its numbers answer another question.
+    tuning.path("tiny", 1).write_bytes(tuning.path("tiny", 0).read_bytes())
+    with pytest.raises(
+        ValueError, match=r"10_tiny_seed1.json must be the record .*\(seed: 0 there, 1 here\)"
+    ):
+        tuning.recall("tiny", 1)
+    with monkeypatch.context() as patch:
+        patch.setitem(tuning.SIZES, "tiny", tuning.replace(tiny, width=4))
+        with pytest.raises(ValueError, match=r"\(size: .*'width': 8.* there, .*'width': 4"):
+            tuning.recall("tiny", 0)
+        patch.setitem(tuning.SIZES, "tiny", tiny)
+        patch.setitem(tuning.DIETS, "few", tuning.Diet(distinct=41))
+        with pytest.raises(ValueError, match=r"\(diets: .*'distinct': 40.* there"):
+            tuning.recall("tiny", 0)
+    assert tuning.recall("tiny", 0) == first
 
 
-def test_stored_weights_think_like_the_model_they_came_from(tmp_path, monkeypatch, gcd):
+def test_committed_records_and_weights_are_found():
+    for seed in range(4):
+        assert tuning.recall("small", seed)["settings"]["seed"] == seed
+    assert tuning.stored_model("small", 0, "aligned").max_steps == tuning.SMALL.max_steps
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
     monkeypatch.setattr(tuning.paths, "RESULTS", tmp_path)
-    tiny = tuning.Size(max_steps=3, layers=1, heads=2, width=8, batch=4, base=1, tune=1)
-    monkeypatch.setitem(tuning.SIZES, "tiny", tiny)
+    made = tuning.Size(max_steps=3, layers=1, heads=2, width=8, batch=4, base=1, tune=1)
+    monkeypatch.setitem(tuning.SIZES, "tiny", made)
+    return made
+
+
+def test_stored_weights_think_like_the_model_they_came_from(tmp_path, tiny):
     tuning.study(0, tiny, ["aligned"], keep=tmp_path)
     tuning.export("tiny", 0, ["aligned"], tmp_path)
-    weights = tuning.training.load_checkpoint(tuning.checkpoint(tmp_path, 0, "aligned"))
+    weights = tuning.training.load_checkpoint(tuning.checkpoint(tmp_path, tiny, 0, "aligned"))
     model = tuning.stored_model("tiny", 0, "aligned")
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, weights[f"model.{name}"], rtol=1e-3, atol=1e-6)
     with pytest.raises(ValueError, match="diet must be one of aligned, got 'mixed'"):
         tuning.stored_model("tiny", 0, "mixed")
+    with pytest.raises(ValueError, match=r"seed=1 must have stored weights, got no file .*10_tiny_seed1"):
+        tuning.stored_model("tiny", 1, "aligned")
+    for call in (
+        lambda: tuning.stored_model("huge", 0, "mixed"),
+        lambda: tuning.export("huge", 0, ["aligned"], tmp_path),
+    ):
+        with pytest.raises(ValueError, match=r"size must be one of .*, got 'huge'"):
+            call()
+
+
+def test_no_two_sizes_share_a_checkpoint_and_one_of_another_size_is_refused(tmp_path, tiny):
+    # Of one shape and one schedule: only the chains and the problems differ, and no tensor would tell.
+    other = tuning.replace(tiny, tune=2)
+    files = [
+        tuning.checkpoint(tmp_path, size, 0, "base") for size in (tuning.SMALL, tuning.PAPER, tiny, other)
+    ]
+    assert len(set(files)) == 4
+    tuning.study(0, tiny, [], keep=tmp_path)
+    files[2].rename(files[3])
+    with pytest.raises(tuning.training.CheckpointError, match=r"another run \(size: .*'tune': 1"):
+        tuning.study(0, other, [], keep=tmp_path)
+
+
+def test_a_checkpoint_of_another_seed_or_another_base_is_refused(tmp_path, tiny):
+    one, two = tmp_path / "one", tmp_path / "two"
+    tuning.study(0, tiny, ["aligned"], keep=one)
+    tuning.study(1, tiny, ["aligned"], keep=two)
+    for name in ("base", "aligned"):
+        mine, other = (tuning.checkpoint(folder, tiny, s, name) for folder, s in ((one, 0), (two, 1)))
+        good = mine.read_bytes()
+        mine.write_bytes(other.read_bytes())
+        for call in (
+            lambda: tuning.study(0, tiny, ["aligned"], keep=one),
+            lambda: tuning.export("tiny", 0, ["aligned"], one),
+        ):
+            with pytest.raises(tuning.training.CheckpointError, match=r"seed: 1 there, 0 here"):
+                call()
+        mine.write_bytes(good)
+    # The same seed and size, but the base has been trained anew and came out different.
+    base = tuning.checkpoint(one, tiny, 0, "base")
+    with tuning.training.safetensors.safe_open(base, "pt") as file:
+        identity = tuning.json.loads(file.metadata()["identity"])
+    state = tuning.training.load_checkpoint(base)
+    state["model.read_out.weight"] = state["model.read_out.weight"] + 1e-6
+    tuning.training.save_checkpoint(base, state, identity)
+    with pytest.raises(tuning.training.CheckpointError, match=r"another run \(start: "):
+        tuning.study(0, tiny, ["aligned"], keep=one)
+    with pytest.raises(tuning.training.CheckpointError, match=r"another run \(start: "):
+        tuning.export("tiny", 0, ["aligned"], one)
+    assert not tuning.path("tiny", 0).with_suffix(".safetensors").exists()
+
+
+def test_weights_of_a_training_that_is_not_finished_are_not_stored(tmp_path, tiny):
+    tuning.study(0, tiny, ["aligned"], keep=tmp_path)
+    file = tuning.checkpoint(tmp_path, tiny, 0, "aligned")
+    with tuning.training.safetensors.safe_open(file, "pt") as opened:
+        identity = tuning.json.loads(opened.metadata()["identity"])
+    state = tuning.training.load_checkpoint(file)
+    tuning.training.save_checkpoint(file, {**state, "losses": state["losses"][:0]}, identity)
+    with pytest.raises(tuning.training.CheckpointError, match="finished training of 1 steps, got 0"):
+        tuning.export("tiny", 0, ["aligned"], tmp_path)
+    assert not tuning.path("tiny", 0).with_suffix(".safetensors").exists()
 
 
 @pytest.mark.parametrize(
@@ -330,6 +418,15 @@ def test_stored_weights_think_like_the_model_they_came_from(tmp_path, monkeypatc
         ),
         (lambda: small()(torch.zeros(1, 40, dtype=torch.long)), "tokens must fit max_steps=4"),
         (lambda: tuning.Diet(gcd=1.5), r"gcd must lie in \[0, 1\], got 1.5"),
+        (lambda: tuning.Diet(gcd="x"), r"gcd must lie in \[0, 1\], got 'x'"),
+        (lambda: tuning.Size(places=-1), "places must be an integer >= 1, got -1"),
+        (lambda: tuning.Size(places=4), "places must be 1, 2 or 3, got 4"),
+        (lambda: tuning.Size(places=1, max_steps=10), r"max_steps must be below 10\*\*places = 10, got 10"),
+        (lambda: tuning.Size(heads=3), "heads must be at least 1 and divide width=64, got heads=3"),
+        (lambda: tuning.Size(batch=1), "batch must be an integer >= 2, got 1"),
+        (lambda: tuning.Size(tune=0), "tune must be an integer >= 1, got 0"),
+        (lambda: tuning.Size(rate="8e-3"), "rate must be a finite number > 0, got '8e-3'"),
+        (lambda: tuning.export("small", 0, ["keto"], None), "diets must be among aligned.*'keto'"),
         (lambda: tuning.Diet(easiest=4, hardest=3), "hardest must be an integer >= 4"),
         (
             lambda: tuning.Diet(distinct=10**6).chains(reasoning.gcd_problems(1, 3), generator()),

@@ -82,6 +82,50 @@ def test_a_point_is_trained_tested_and_told_in_one_line(tmp_path):
     assert "at step 5" in text
 
 
-def test_kinds_are_checked():
-    with pytest.raises(ValueError, match="kind must be 'gpt' or 'lsa'"):
-        study.Cell(kind="mlp")
+def test_what_evaluation_returns_is_what_its_docstring_lists():
+    found = study.evaluate(Newton(2.0), study.exam(study.Cell(prompts=20), 0.0, 20), 3)
+    listed = [
+        line
+        for line in study.evaluate.__doc__.split("Returns")[1].splitlines()
+        if line.strip().startswith("``")
+    ]
+    assert sorted(name for line in listed for name in line.split("``")[1::2]) == sorted(found)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "mlp"}, "kind must be 'gpt' or 'lsa', got 'mlp'"),
+        ({"kind": ["gpt"]}, "kind must be 'gpt' or 'lsa'"),
+        ({"d": 0}, "d must be an integer >= 1, got 0"),
+        ({"n": 4.0}, "n must be an integer >= 1, got 4.0"),
+        ({"alpha": "x"}, "alpha must be a finite number >= 0, got 'x'"),
+        ({"alpha": -1.0}, "alpha"),
+        ({"alpha": float("nan")}, "alpha"),
+        ({"chain": 0}, "chain"),
+        ({"attention": "hard"}, "attention must be 'softmax' or 'linear', got 'hard'"),
+        ({"encoding": "bytes"}, "encoding must be 'pairs' or 'interleaved', got 'bytes'"),
+        ({"heads": 3}, "heads must be at least 1 and divide width=32, got heads=3"),
+        ({"heads": 0}, "heads"),
+        ({"layers": True}, "layers"),
+        ({"width": "x"}, "width must be an integer >= 1, got 'x'"),
+        ({"steps": -3}, "steps must be an integer >= 1, got -3"),
+        ({"batch": "q"}, "batch must be an integer >= 1, got 'q'"),
+        ({"learning_rate": "1e-3"}, "learning_rate must be a finite number > 0, got '1e-3'"),
+        ({"curriculum": 1.5}, r"curriculum must lie in \[0, 1\], got 1.5"),
+        ({"curriculum": None}, "curriculum"),
+        ({"precision": "fp8"}, "precision must be 'fp32' or 'bf16', got 'fp8'"),
+        ({"seed": -1}, "seed must be an integer >= 0, got -1"),
+        ({"tests": [(0.0, 20.9)]}, r"m of tests\[0\] must be an integer >= 1, got 20.9"),
+        ({"tests": [(0.0, 4), ("x", 4)]}, r"alpha of tests\[1\] must be a finite number >= 0, got 'x'"),
+        ({"tests": [4]}, r"tests\[0\] must be a pair"),
+        ({"tests": ()}, "tests must be a sequence of at least one pair"),
+        ({"tests": "04"}, "tests must be a sequence"),
+        ({"think": 0}, "think"),
+        ({"prompts": 0}, "prompts"),
+    ],
+)
+def test_bad_settings_are_named_before_anything_runs(settings, message):
+    for make in (study.Cell, study.cell):
+        with pytest.raises(ValueError, match=message):
+            make(**settings)

@@ -1,6 +1,7 @@
 """Sweeps and records: every point once, whatever happens to the processes."""
 
 import argparse
+import functools
 import json
 import math
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import distributed
 import pytest
+import torch
 
 from tsl import cli, records, study, sweeps
 
@@ -108,16 +110,115 @@ def test_processes_and_dask_make_the_same_records_though_a_worker_dies(tmp_path)
 
 
 def test_points_must_be_fit_for_json():
-    with pytest.raises(ValueError, match="points must hold what JSON can hold"):
-        sweeps.sweep(square, [{"n": {1, 2}}])
+    for n in ({1, 2}, math.nan, torch.ones(2)):
+        with pytest.raises(ValueError, match="points must hold what JSON can hold"):
+            sweeps.sweep(square, [{"n": n}])
+
+
+def uneven(settings):
+    """Results of all kinds that a record must bring back: too many digits, nothing finite, tuples, odd keys."""
+    return {
+        "third": settings["x"] / 3, "bad": [math.inf, -math.inf, math.nan], "pair": (1, 2.0), 5: None,
+        "truth": True, "text": "so",
+    }  # fmt: skip
+
+
+def test_a_fresh_sweep_and_a_resumed_one_return_the_same(tmp_path):
+    grid = [{"x": 1 / 3, "pair": (1, 2)}, {"x": 1e-9 / 7, "pair": ()}]
+    fresh = sweeps.sweep(uneven, grid, tmp_path, workers=1)
+    resumed = sweeps.sweep(lambda settings: pytest.fail("ran again"), grid, tmp_path)
+    unstored = sweeps.sweep(uneven, grid, workers=1)
+
+    def told(found):  # as text: nan is not equal to itself
+        return [json.dumps({**record, "seconds": 0}, sort_keys=True) for record in found]
+
+    assert told(fresh) == told(resumed) == told(unstored)
+    assert [record["seconds"] for record in fresh] == [record["seconds"] for record in resumed]
+    found = fresh[0]["result"]
+    assert found["third"] == 0.111111
+    assert found["bad"][:2] == [math.inf, -math.inf]
+    assert math.isnan(found["bad"][2])
+    assert found["pair"] == [1, 2.0]
+
+
+def test_settings_are_kept_to_the_last_digit(tmp_path):
+    grid = sweeps.grid(x=[0.1 + 0.2, 1 / 3])
+    sweeps.sweep(uneven, grid, tmp_path, workers=1)
+    for path in tmp_path.iterdir():
+        asked = records.load_record(path)["settings"]
+        assert asked in grid
+        assert sweeps.key(asked) == path.stem
+
+
+def shapeless(settings):
+    return {"curve": [1.0, torch.tensor(2.0)]}
+
+
+def test_a_result_that_json_cannot_hold_is_named(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"result\['curve'\]\[1\] must be what JSON can hold, got tensor\(2.\)"
+    ):
+        sweeps.sweep(shapeless, [{"n": 1}], tmp_path / "out", workers=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_record_of_other_settings_under_the_name_of_a_point_is_refused(tmp_path):
+    log, out = tmp_path / "log", tmp_path / "out"
+    sweeps.sweep(square, points(log, 2), out)
+    names = [out / f"{sweeps.key(point)}.json" for point in points(log, 2)]
+    names[0].write_bytes(names[1].read_bytes())
+    for fresh in (True, False):
+        with pytest.raises(ValueError, match=rf"{names[0].name} must hold the settings it is named after"):
+            sweeps.sweep(square, points(log, 2), out, fresh=fresh)
+    assert sorted(runs(log)) == [0, 1]
+
+
+def test_a_record_made_with_other_libraries_is_stale(tmp_path):
+    log, out = tmp_path / "log", tmp_path / "out"
+    (record,) = sweeps.sweep(square, points(log, 1), out, code="v")
+    old = {**record, "libraries": {**record["libraries"], "torch": "1.0.0"}}
+    records.save_record(out / f"{sweeps.key(record['settings'])}.json", old)
+    assert sweeps.sweep(square, points(log, 1), out, code="v", fresh=False) == [old]
+    assert runs(log) == [0]
+    (again,) = sweeps.sweep(square, points(log, 1), out, code="v")
+    assert again["libraries"] == records.libraries()
+    assert runs(log) == [0, 0]
+
+
+def roaming(settings, device="cpu"):
+    return {"on": device}
+
+
+def test_the_device_is_noted_but_is_no_part_of_what_a_record_is_found_by(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "describe_device", lambda device="cpu": f"a {device}")
+    grid = [study.cell(n=4)]
+    (made,) = sweeps.sweep(functools.partial(roaming, device="cuda:0"), grid, tmp_path, workers=1)
+    assert made["device"] == "a cuda:0"
+    assert made["result"] == {"on": "cuda:0"}
+    (found,) = sweeps.sweep(functools.partial(roaming, device="cpu"), grid, tmp_path, workers=1)
+    assert found == made
+    (plain,) = sweeps.sweep(roaming, grid, workers=1)
+    assert plain["device"] == "a cpu"
+
+
+def test_committed_records_are_named_after_their_settings_and_name_no_device(root):
+    paths = sorted((root / "results").glob("08_*/*.json"))
+    assert paths
+    for path in paths:
+        asked = records.load_record(path)["settings"]
+        assert sweeps.key(asked) == path.stem
+        assert study.cell(**asked) == asked  # what a chapter that asks for it writes down
 
 
 def test_axes_are_read_from_the_command_line():
     assert sweeps.parse_axes(["n=10,20", "alpha=0.5", "encoding=pairs"]) == {
         "n": [10, 20], "alpha": [0.5], "encoding": ["pairs"],
     }  # fmt: skip
-    with pytest.raises(ValueError, match="name=value,value, got 'n'"):
-        sweeps.parse_axes(["n"])
+    for text in ("n", "n=", "=1", "n=1,,2", "n=1,", "n= "):
+        with pytest.raises(ValueError, match=f"name=value,value, got '{text}'"):
+            sweeps.parse_axes([text])
+    with pytest.raises(ValueError, match="each field once, got 'n' again in 'n=20'"):
+        sweeps.parse_axes(["n=10", "d=2", "n=20"])
 
 
 def test_records_are_strict_json_whole_and_read_back(tmp_path):
@@ -126,10 +227,10 @@ def test_records_are_strict_json_whole_and_read_back(tmp_path):
         tmp_path / "a" / "r.json", records.make_record({"n": 1}, result, 100.0, "c0de")
     )
     json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-    assert '"curve": [1.0, null, 0.123457]' in path.read_text()
+    assert '"curve": [1.0, "inf", 0.123457]' in path.read_text()
     found = records.load_record(path)
     assert found["result"]["curve"][0] == 1.0
-    assert math.isnan(found["result"]["curve"][1])
+    assert found["result"]["curve"][1] == math.inf
     assert found["result"]["nested"] == [[1, 2], [3, 4]]
     assert "2 min on" in records.describe(found)
     assert [entry.name for entry in path.parent.iterdir()] == ["r.json"]
@@ -174,8 +275,18 @@ def test_settings_of_a_study_are_checked_by_name():
     assert sweeps.key(study.cell(alpha=1)) == sweeps.key(study.cell(seed=0, alpha=1.0))
 
 
-@pytest.mark.parametrize(("axis", "message"), [("n", "name=value,value"), ("colour=3", "fields of Cell")])
-def test_the_command_line_answers_wrong_axes_with_status_two(capsys, tmp_path, axis, message):
-    assert cli.main(["sweep", axis, "--folder", str(tmp_path)]) == 2
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["n"], "name=value,value"),
+        (["colour=3"], "fields of Cell"),
+        (["device=cuda"], "fields of Cell"),
+        (["n=4", "n=5"], "each field once"),
+        (["steps=-3"], "steps must be an integer >= 1, got -3"),
+        (["--device", "tpu"], "device must be one of"),
+    ],
+)
+def test_the_command_line_answers_wrong_arguments_with_status_two(capsys, tmp_path, arguments, message):
+    assert cli.main(["sweep", *arguments, "--folder", str(tmp_path)]) == 2
     assert message in capsys.readouterr().err
     assert not any(tmp_path.iterdir())

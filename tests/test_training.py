@@ -1,5 +1,7 @@
 """The training loop survives: kills, damaged files, full disks; and it says what a run will cost."""
 
+import json
+import math
 import os
 import signal
 import subprocess
@@ -11,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from tsl import notebooks, training
+from tsl import files, notebooks, training
 
 # A run that kills itself: before a step, or in the middle of writing a checkpoint.
 SCRIPT = """
@@ -134,11 +136,17 @@ def test_a_file_of_another_program_is_refused(tmp_path):
         go(path)
 
 
-def test_a_full_disk_is_reported_and_the_last_checkpoint_stays(tmp_path):
+def test_a_full_disk_is_reported_and_the_last_checkpoint_stays(tmp_path, monkeypatch):
     path = tmp_path / "run.safetensors"
     go(path)
     good = path.read_bytes()
-    path.with_name(path.name + ".partial").symlink_to("/dev/full")  # every write there fails: no space left
+
+    def full(dir, prefix, suffix):  # every write there fails: no space left
+        name = Path(dir) / f"{prefix}x{suffix}"
+        name.symlink_to("/dev/full")
+        return os.open(name, os.O_WRONLY), str(name)
+
+    monkeypatch.setattr(files.tempfile, "mkstemp", full)
     with pytest.raises(OSError, match=r"disk full: checkpoint of [\d,]+ bytes, [\d,]+ free"):
         training.save_checkpoint(path, {"weight": torch.ones(10_000)}, {})
     assert path.read_bytes() == good
@@ -155,12 +163,187 @@ def test_what_is_saved_is_read_back(tmp_path):
 
 def test_a_loss_that_is_not_a_number_stops_the_run_before_it_is_kept(tmp_path):
     path = tmp_path / "run.safetensors"
-    with pytest.raises(FloatingPointError, match="NaN at step 0"):
+    with pytest.raises(FloatingPointError, match="loss is nan at step 0: lower learning_rate"):
         training.fit(
             nn.Linear(1, 1), lambda m, s, g: (m.weight.sum() * float("nan"), 1), training.Schedule(3),
             torch.Generator(), checkpoint=path,
         )  # fmt: skip
     assert not path.exists()
+
+
+def fit_until(path: Path, loss: training.Loss, model: nn.Module, **schedule) -> None:
+    training.fit(
+        model, loss, training.Schedule(8, **schedule), torch.Generator(), checkpoint=path, every=4
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_a_loss_that_is_not_finite_at_a_checkpoint_leaves_weights_and_file_alone(tmp_path, value):
+    path, weights = tmp_path / "run.safetensors", []
+
+    def loss(model, step, generator):
+        weights.append(model.weight.detach().clone())
+        return model.weight.square().sum() * (value if step == 3 else 1.0), 1
+
+    model = nn.Linear(2, 1)
+    with pytest.raises(FloatingPointError, match=rf"loss is {value} at step 3"):
+        fit_until(path, loss, model)
+    assert not path.exists()  # step 3 is the fourth: a checkpoint was due after it
+    assert torch.equal(model.weight, weights[3])
+
+
+def test_gradients_that_are_not_finite_under_a_finite_loss_are_not_followed(tmp_path):
+    path, weights = tmp_path / "run.safetensors", []
+
+    def loss(model, step, generator):
+        weights.append(model.weight.detach().clone())
+        hidden = (model.weight * 0.0).sqrt().sum() if step == 6 else 0.0  # worth 0, with a slope of 0 · ∞
+        return model.weight.square().sum() + hidden, 1
+
+    model = nn.Linear(2, 1)
+    with pytest.raises(FloatingPointError, match=r"gradient of a loss of .* is not finite at step 6"):
+        fit_until(path, loss, model)
+    assert torch.equal(model.weight, weights[6])
+    kept = training.load_checkpoint(path)
+    assert len(kept["losses"]) == 4
+    assert all(torch.isfinite(value).all() for value in kept.values() if value.is_floating_point())
+
+
+def test_a_step_that_overflows_is_not_kept_though_its_loss_was_finite(tmp_path):
+    path = tmp_path / "run.safetensors"
+    with pytest.raises(FloatingPointError, match="weight weight is not finite at step 3"):
+        # The loss sees nothing of the weight's size.
+        fit_until(
+            path, lambda m, s, g: (m.weight.sum() - m.weight.sum().detach().clamp(-1, 1), 1),
+            Growing(), learning_rate=1.0, warmup=0.0,
+        )  # fmt: skip
+    assert not path.exists()
+
+
+class Growing(nn.Module):
+    """Its weight turns infinite with the fourth step, after the loss of that step has been taken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.steps = 0
+        self.weight.register_hook(self.count)
+
+    def count(self, gradient):
+        self.steps += 1
+        if self.steps == 4:
+            self.weight.data.fill_(math.inf)
+        return gradient
+
+
+def forge(path: Path, tensors: dict, **metadata: str) -> None:
+    """Write a file whose digest is right, whatever else is wrong."""
+    whole = {"format": training.FORMAT, **metadata}
+    whole["digest"] = training.digest(tensors, whole.get("identity", ""))
+    safetensors.torch.save_file(tensors, path, whole)
+
+
+@pytest.mark.parametrize("metadata", [{}, {"identity": "{"}, {"identity": "[1]"}, {"identity": "null"}])
+def test_a_checkpoint_that_does_not_say_whose_it_is_is_refused_and_left_alone(tmp_path, metadata):
+    path = tmp_path / "run.safetensors"
+    go(path)
+    forge(path, training.load_checkpoint(path), **metadata)
+    bad = path.read_bytes()
+    for call in (lambda: training.load_checkpoint(path), lambda: go(path)):
+        with pytest.raises(training.CheckpointError, match=r"does not say what it belongs to.*left as it is"):
+            call()
+    assert path.read_bytes() == bad
+
+
+def contents(path: Path) -> tuple[dict, dict]:
+    with safetensors.safe_open(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t, m: (t, {**m, "identity": m["identity"].replace('"seed": 0', '"seed": 1')}),
+        lambda t, m: ({**t, "model.weight": t["model.weight"].reshape(2, 1)}, m),
+        lambda t, m: ({**t, "model.weight": t["model.weight"].view(torch.int32)}, m),
+        lambda t, m: ({**t, "model.weight": t["model.bias"], "model.bias": t["model.weight"]}, m),
+    ],
+    ids=["identity", "shape", "type", "names"],
+)
+def test_the_digest_covers_identity_names_types_and_shapes(tmp_path, change):
+    path = tmp_path / "run.safetensors"
+    go(path)
+    tensors, metadata = change(*contents(path))
+    safetensors.torch.save_file(tensors, path, metadata)
+    with pytest.raises(training.CheckpointError, match="does not match its digest"):
+        training.load_checkpoint(path)
+
+
+def test_the_digest_keeps_its_parts_apart():
+    one, none = torch.tensor([97], dtype=torch.uint8), torch.zeros(0, dtype=torch.uint8)  # 97 is "a"
+    found = [
+        training.digest({"a": one}), training.digest({"b": one}), training.digest({"a": one}, "a"),
+        training.digest({"aa": one}), training.digest({"a": one, "b": none}), training.digest({"a": one[None]}),
+        training.digest({"a": one.to(torch.int8)}), training.digest({}, "a"), training.digest({}),
+    ]  # fmt: skip
+    assert len(set(found)) == len(found)
+    assert training.digest({"a": one, "b": none}) == training.digest({"b": none, "a": one})
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda t: {**t, "model.weight": torch.zeros(1, 3)}, r"model.weight: \(1, 3\) float32 there, \(1, 2\)"),
+        (lambda t: {**t, "model.weight": t["model.weight"].double()}, "model.weight: .* float64 there"),
+        (lambda t: {k: v for k, v in t.items() if k != "model.bias"}, "model.bias: nothing there"),
+        (lambda t: {**t, "model.more": torch.zeros(1)}, "model.more: .* there, nothing here"),
+        (lambda t: {k: v for k, v in t.items() if k != "optimizer.1.exp_avg"}, "optimizer.1.exp_avg: nothing"),
+        (lambda t: {**t, "optimizer.7.step": torch.zeros(())}, "optimizer.7.step: .* there, nothing here"),
+        (lambda t: {**t, "optimizer.x": torch.zeros(())}, "optimizer.x: .* there, nothing here"),
+        (lambda t: {k: v for k, v in t.items() if k != "generator"}, "generator: nothing there"),
+        (lambda t: {**t, "generator": torch.zeros(16, dtype=torch.uint8)}, r"generator: \(16,\)"),
+        (lambda t: {k: v for k, v in t.items() if k != "losses"}, "losses: nothing there"),
+        (lambda t: {**t, "losses": torch.zeros(99)}, r"losses: \(99,\) float32 there"),
+    ],
+)  # fmt: skip
+def test_a_state_that_does_not_fit_is_refused_before_anything_is_overwritten(tmp_path, change, named):
+    path = tmp_path / "run.safetensors"
+    go(path)
+    tensors, metadata = contents(path)
+    forge(path, change(tensors), identity=metadata["identity"])
+    bad = path.read_bytes()
+    model, loss = toy()
+    before, generator = (
+        {k: v.clone() for k, v in model.state_dict().items()},
+        torch.Generator().manual_seed(0),
+    )
+    start = generator.get_state()
+    with pytest.raises(training.CheckpointError, match=rf"does not fit the model \(.*{named}"):
+        training.fit(
+            model, loss, training.Schedule(8, 1e-2), generator, checkpoint=path, identity={"seed": 0}
+        )
+    assert path.read_bytes() == bad
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(generator.get_state(), start)
+
+
+def test_a_checkpoint_of_the_format_before_is_refused(tmp_path):
+    path = tmp_path / "run.safetensors"
+    go(path)
+    tensors, metadata = contents(path)
+    safetensors.torch.save_file(tensors, path, {**metadata, "format": "tsl-checkpoint-1"})
+    with pytest.raises(training.CheckpointError, match=r"format 'tsl-checkpoint-1', not 'tsl-checkpoint-2'"):
+        go(path)
+
+
+def test_a_checkpoint_says_on_which_kind_of_device_its_data_were_drawn(tmp_path):
+    path = tmp_path / "run.safetensors"
+    go(path)
+    assert json.loads(contents(path)[1]["identity"])["generator"] == "cpu"
+    with pytest.raises(training.CheckpointError, match="generator: 'cpu' there, 'cuda' here"):
+        training.load_checkpoint(
+            path, training.signature({"seed": 0}, training.Schedule(8, 1e-2), "cuda:1")
+        )  # fmt: skip
 
 
 def test_an_estimate_and_a_bar_are_shown_and_change_nothing(tmp_path, capsys):
@@ -184,6 +367,31 @@ def test_without_a_terminal_progress_goes_to_a_file_and_only_there(tmp_path, cap
     assert notebooks.last_line(tmp_path / "nothing") == ""
 
 
+def test_progress_that_cannot_be_written_does_not_end_a_training(tmp_path, capsys, monkeypatch):
+    quiet = go(tmp_path / "quiet")
+    (tmp_path / "file").touch()
+    # No folder can be made there; the disk is full from the first line on.
+    for number, name in enumerate([tmp_path / "file" / "log", "/dev/full"]):
+        monkeypatch.setenv("TSL_PROGRESS", str(name))
+        assert go(tmp_path / f"shown{number}", progress=True).losses == quiet.losses
+    assert capsys.readouterr().err == ""
+
+
+def test_a_log_that_fills_the_disk_half_way_falls_silent(tmp_path, monkeypatch):
+    log = tmp_path / "log"
+    monkeypatch.setenv("TSL_PROGRESS", str(log))
+    with training.progress_stream() as stream:
+        print("before", file=stream, flush=True)
+
+        def full(text):
+            raise OSError(28, "No space left on device")
+
+        stream.file.write = full
+        assert [stream.write("abc"), stream.write("abc")] == [3, 3]
+        stream.flush()
+    assert log.read_text() == "before\n"
+
+
 def test_the_rate_rises_falls_and_never_reaches_zero():
     schedule = training.Schedule(100, 1.0, warmup=0.1)
     rates = [schedule.rate(step) for step in range(100)]
@@ -199,6 +407,10 @@ def test_the_rate_rises_falls_and_never_reaches_zero():
         ({"steps": 0}, "steps"),
         ({"steps": 2, "learning_rate": -1.0}, "learning_rate"),
         ({"steps": 2, "warmup": 1.0}, "warmup"),
+        ({"steps": 2, "warmup": "x"}, r"warmup must lie in \[0, 1\), got 'x'"),
+        ({"steps": -3}, "steps must be an integer >= 1, got -3"),
+        ({"steps": 2, "learning_rate": "1e-3"}, "learning_rate must be a finite number > 0, got '1e-3'"),
+        ({"steps": 2, "weight_decay": True}, "weight_decay"),
     ],
 )
 def test_bad_schedules_are_named(arguments, message):

@@ -47,14 +47,41 @@ def fraction(name: str, value: Any) -> float:
     return float(value)
 
 
+def share(name: str, value: Any, whole: bool = True) -> float:
+    """Return `value` as a float if it is a number from 0 to 1, and not 1 unless `whole` allows it."""
+    number = _float(value)
+    if not (0 <= number < 1 or (whole and number == 1)):
+        raise ValueError(f"{name} must lie in [0, 1{']' if whole else ')'}, got {value!r}")
+    return number
+
+
+def choice(name: str, value: Any, allowed: Sequence[str]) -> None:
+    """Raise unless `value` is one of the allowed texts."""
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{name} must be {' or '.join(map(repr, allowed))}, got {value!r}")
+
+
+def divides(name: str, value: int, whole_name: str, whole: int) -> None:
+    """Raise unless `value` is an integer of at least 1 that divides `whole`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1 or whole % value:
+        raise ValueError(f"{name} must be at least 1 and divide {whole_name}={whole}, got {name}={value!r}")
+
+
 def _number(name: str, value: Any, strict: bool) -> float:
-    try:
-        number = math.nan if isinstance(value, str | bytes) else float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if isinstance(value, bool) or not math.isfinite(number) or number < 0 or (strict and number == 0):
+    number = _float(value)
+    if not math.isfinite(number) or number < 0 or (strict and number == 0):
         raise ValueError(f"{name} must be a finite number {'>' if strict else '>='} 0, got {value!r}")
     return number
+
+
+def _float(value: Any) -> float:
+    """`value` as a float; NaN for what is no number, such as True and a text that reads like one."""
+    if isinstance(value, bool | str | bytes):
+        return math.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
 
 
 def floating(name: str, value: Any) -> Tensor:

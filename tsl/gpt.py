@@ -79,10 +79,8 @@ class SelfAttention(nn.Module):
 
     def __init__(self, width: int, heads: int, attention: Attention = "softmax") -> None:
         super().__init__()
-        if heads < 1 or width % heads:
-            raise ValueError(f"heads must be at least 1 and divide width={width}, got heads={heads}")
-        if attention not in ("softmax", "linear"):
-            raise ValueError(f"attention must be 'softmax' or 'linear', got {attention!r}")
+        _validate.divides("heads", heads, "width", width)
+        _validate.choice("attention", attention, ("softmax", "linear"))
         self.heads, self.attention = heads, attention
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
@@ -183,8 +181,9 @@ class GPTConfig:
     def __post_init__(self) -> None:
         for name in ("d", "layers", "heads", "width", "positions"):
             _validate.positive_int(name, getattr(self, name))
-        if self.encoding not in ("pairs", "interleaved"):
-            raise ValueError(f"encoding must be 'pairs' or 'interleaved', got {self.encoding!r}")
+        _validate.divides("heads", self.heads, "width", self.width)
+        _validate.choice("attention", self.attention, ("softmax", "linear"))
+        _validate.choice("encoding", self.encoding, ("pairs", "interleaved"))
 
     @classmethod
     def paper(cls, d: int, **changes: object) -> GPTConfig:
@@ -326,8 +325,6 @@ class Recipe:
         remaining coordinates of x and w* are zero meanwhile); 0 for none.
     precision : {"fp32", "bf16"}
         Of the forward passes.
-    compiled : bool
-        Compile the pass that the loss is taken from.
     """
 
     n: int
@@ -336,14 +333,13 @@ class Recipe:
     noise: float = 0.0
     curriculum: float = 0.25
     precision: Literal["fp32", "bf16"] = "fp32"
-    compiled: bool = False
 
     def __post_init__(self) -> None:
         for name in ("n", "chain", "batch"):
             _validate.positive_int(name, getattr(self, name))
         _validate.non_negative("noise", self.noise)
-        if not 0 <= self.curriculum <= 1:
-            raise ValueError(f"curriculum must lie in [0, 1], got {self.curriculum!r}")
+        _validate.share("curriculum", self.curriculum)
+        _validate.choice("precision", self.precision, ("fp32", "bf16"))
 
     def stage(self, d: int, step: int, steps: int) -> tuple[int, int]:
         """Dimension and prompt length of a step of the curriculum."""
@@ -398,7 +394,6 @@ def train_gpt(
     _validate.covariance("cov", cov)
     weight = next(model.parameters())
     cov = cov.to(weight)
-    forward = torch.compile(model) if recipe.compiled else model
 
     def loss(trained: nn.Module, step: int, data: torch.Generator) -> tuple[Tensor, int]:
         d, n = recipe.stage(cov.shape[0], step, schedule.steps)
@@ -408,7 +403,7 @@ def train_gpt(
         with training.precision(weight.device, recipe.precision):
             # The last estimate is not read again: the chain is one shorter than the answers.
             chain = trained.think(prompts, recipe.chain - 1)  # type: ignore[operator]
-            answers = (forward if trained is model else trained)(prompts, chain)
+            answers = trained(prompts, chain)
         error = (answers.to(weight.dtype) - prompts.w[:, None]).square().sum(-1).mean()
         return error, recipe.batch * (n + recipe.chain)
 

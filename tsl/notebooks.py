@@ -27,7 +27,7 @@ from typing import Any
 import nbformat
 import yaml
 
-from tsl import paths, provenance
+from tsl import files, paths, provenance
 
 # Part of every key: raise it when the meaning of an executed notebook changes.
 FORMAT = "1"
@@ -246,16 +246,7 @@ def dumps(notebook: Any) -> str:
 
 def write(path: Path, text: str) -> None:
     """Write a file so that it is seen either as it was or whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(name).chmod(0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    files.write_whole(path, text)
 
 
 # --- publishing -----------------------------------------------------------------------------------------------------

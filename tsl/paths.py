@@ -16,6 +16,9 @@ CLAIMS = BOOK / "claims.yml"
 RESULTS = ROOT / "results"
 REQUIREMENTS = ROOT / "requirements.txt"
 
+# Trainings of hours, half done: not built, not committed, and kept by `make clean`.
+CHECKPOINTS = ROOT / ".checkpoints"
+
 # Everything below is generated and can be deleted at any time (`make clean`).
 BUILD = ROOT / "_build"
 EXECUTED = BUILD / "executed"

@@ -2,8 +2,8 @@
 
 A record is a dictionary with the keys
 
-``settings``   what the run was asked for
-``result``     its curves; numbers that are not finite are stored as null and read back as nan
+``settings``   what the run was asked for, exactly
+``result``     its curves, to six significant digits; nan is stored as null, ±inf as "inf" and "-inf"
 ``code``       content hash of the modules that the run depends on
 ``device``, ``libraries``, ``seconds``, ``date``   where, with what, for how long, and when (UTC)
 """
@@ -14,7 +14,6 @@ import datetime
 import importlib
 import json
 import math
-import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any
 
 import torch
 
-from tsl import provenance
+from tsl import files, provenance
 
 FORMAT = "tsl-record-1"
 _KEYS = ("settings", "result", "code", "device", "libraries", "seconds", "date")
@@ -66,11 +65,19 @@ def make_record(
     code: str,
     device: torch.device | str = "cpu",
 ) -> dict[str, Any]:
-    """Put a record together; date, device and versions are those of this process."""
+    """Put a record together; date, device and versions are those of this process.
+
+    It holds what `load_record` will read back, so that whoever goes on with it need not know which it was.
+
+    Raises
+    ------
+    ValueError
+        If settings or result hold what JSON cannot; the message says what and where.
+    """
     return {
         "format": FORMAT,
-        "settings": dict(settings),
-        "result": result,
+        "settings": _exact(settings),
+        "result": _restore(_clean(result)),
         "code": code,
         "device": describe_device(device),
         "libraries": libraries(),
@@ -85,26 +92,16 @@ def save_record(path: Path | str, record: Mapping[str, Any]) -> Path:
     Raises
     ------
     ValueError
-        If a key is missing.
+        If a key is missing, or settings or result hold what JSON cannot.
     OSError
         If it cannot be written; a record that was there before is untouched.
     """
     missing = [key for key in _KEYS if key not in record]
     if missing:
         raise ValueError(f"record must have the keys {', '.join(_KEYS)}, got none of {', '.join(missing)}")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(_clean(record), indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            file.write(_flat(text) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    plain = {**record, "settings": _exact(record["settings"]), "result": _clean(record["result"])}
+    text = json.dumps(plain, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    return files.write_whole(path, _flat(text) + "\n")
 
 
 def load_record(path: Path | str) -> dict[str, Any]:
@@ -136,18 +133,36 @@ def describe(record: Mapping[str, Any]) -> str:
     return f"stored record of {record['date']}: {cost} on {record['device']}, torch {torch_version}"
 
 
-def _clean(value: Any) -> Any:
-    """Plain JSON values, six significant digits, null for what is not finite."""
+def _exact(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as JSON reads them back, unrounded: records are found by them."""
+    try:
+        return json.loads(json.dumps(settings, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"settings must hold what JSON can hold, got {settings!r} ({error})") from error
+
+
+def _clean(value: Any, where: str = "result") -> Any:
+    """Plain JSON values, six significant digits, null for nan, texts for what is infinite."""
     if isinstance(value, Mapping):
-        return {str(key): _clean(entry) for key, entry in value.items()}
+        return {str(key): _clean(entry, f"{where}[{key!r}]") for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_clean(entry) for entry in value]
+        return [_clean(entry, f"{where}[{index}]") for index, entry in enumerate(value)]
     if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
+        if not math.isfinite(value):
+            return None if math.isnan(value) else _INFINITE[value > 0]
+        return float(f"{value:.6g}")
+    if value is not None and not isinstance(value, str | int):
+        raise ValueError(f"{where} must be what JSON can hold, got {value!r} of type {type(value).__name__}")
     return value
 
 
+#: Indexed by whether it is positive.
+_INFINITE = ("-inf", "inf")
+
+
 def _restore(value: Any) -> Any:
+    if value in _INFINITE:
+        return float(value)
     if isinstance(value, dict):
         return {key: _restore(entry) for key, entry in value.items()}
     if isinstance(value, list):

@@ -41,8 +41,10 @@ class Cell:
         Test prompts: spectral exponent and examples.
     think, prompts : int
         Thinking steps and number of test prompts.
-    device : str
-        Where to run.
+
+    Notes
+    -----
+    Where it runs is no setting: a record made on a GPU is found by whoever asks on a CPU.
     """
 
     d: int = 3
@@ -64,13 +66,40 @@ class Cell:
     tests: Sequence[Sequence[float | int]] = ((0.0, 20),)
     think: int = 32
     prompts: int = 2000
-    device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if self.kind not in ("gpt", "lsa"):
-            raise ValueError(f"kind must be 'gpt' or 'lsa', got {self.kind!r}")
+        _validate.choice("kind", self.kind, ("gpt", "lsa"))
         for name in ("think", "prompts"):
             _validate.positive_int(name, getattr(self, name))
+        _validate.at_least("seed", self.seed, 0)
+        _validate.non_negative("alpha", self.alpha)
+        _check_tests(self.tests)
+        # Each checks its own part, before hours are spent on the others.
+        self.config(), self.recipe(), self.schedule()
+
+    def config(self) -> gpt.GPTConfig:
+        """Shape of the transformer."""
+        return gpt.GPTConfig(self.d, self.layers, self.heads, self.width, self.attention, self.encoding)
+
+    def recipe(self) -> gpt.Recipe:
+        """Training data and loss."""
+        return gpt.Recipe(
+            self.n, self.chain, self.batch, curriculum=self.curriculum, precision=self.precision
+        )
+
+    def schedule(self) -> training.Schedule:
+        """Steps and learning rate."""
+        return training.Schedule(self.steps, self.learning_rate)
+
+
+def _check_tests(tests: Any) -> None:
+    if not isinstance(tests, list | tuple) or not tests:
+        raise ValueError(f"tests must be a sequence of at least one pair (alpha, m), got {tests!r}")
+    for index, test in enumerate(tests):
+        if not isinstance(test, list | tuple) or len(test) != 2:
+            raise ValueError(f"tests[{index}] must be a pair (alpha, m), got {test!r}")
+        _validate.non_negative(f"alpha of tests[{index}]", test[0])
+        _validate.positive_int(f"m of tests[{index}]", test[1])
 
 
 def cell(**settings: Any) -> dict[str, Any]:
@@ -79,7 +108,7 @@ def cell(**settings: Any) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If a name is not a field of `Cell`.
+        If a name is not a field of `Cell`, or a value is not allowed there.
     """
     known = [field.name for field in fields(Cell)]
     unknown = [name for name in settings if name not in known]
@@ -87,9 +116,9 @@ def cell(**settings: Any) -> dict[str, Any]:
         raise ValueError(f"settings must be fields of Cell ({', '.join(known)}), got {', '.join(unknown)}")
     # One spelling of each number, so that alpha=1 and alpha=1.0 are one record.
     floats = {field.name for field in fields(Cell) if isinstance(field.default, float)}
-    spelled: dict[str, Any] = {k: float(v) if k in floats else v for k, v in settings.items()}
-    plain = asdict(Cell(**spelled))
-    return {**plain, "tests": [[float(alpha), int(m)] for alpha, m in plain["tests"]]}
+    whole = {name: float(v) for name, v in settings.items() if name in floats and type(v) is int}
+    plain = asdict(Cell(**{**settings, **whole}))
+    return {**plain, "tests": [[float(alpha), m] for alpha, m in plain["tests"]]}
 
 
 class LSAThinker(nn.Module):
@@ -111,32 +140,26 @@ class LSAThinker(nn.Module):
 
 
 def build(settings: Cell) -> LSAThinker | gpt.WeightGPT:
-    """Model of a cell, untrained."""
+    """Model of a cell, untrained, on the CPU."""
     if settings.kind == "lsa":
-        return LSAThinker(settings.d).to(settings.device)
-    config = gpt.GPTConfig(
-        settings.d, settings.layers, settings.heads, settings.width, settings.attention, settings.encoding
-    )
-    return gpt.WeightGPT(config, torch.Generator().manual_seed(settings.seed)).to(settings.device)
+        return LSAThinker(settings.d)
+    return gpt.WeightGPT(settings.config(), torch.Generator().manual_seed(settings.seed))
 
 
 def train(
-    settings: Cell, checkpoint: Path | str | None = None, progress: bool = False
+    settings: Cell,
+    checkpoint: Path | str | None = None,
+    progress: bool = False,
+    device: torch.device | str = "cpu",
 ) -> tuple[LSAThinker | gpt.WeightGPT, training.History]:
-    """Train the model of a cell."""
-    model = build(settings)
+    """Train the model of a cell on a device, where it stays."""
+    model = build(settings).to(device)
     history = gpt.train_gpt(
         model,
-        covariance.power_law(settings.d, settings.alpha, trace=float(settings.d)).to(settings.device),
-        gpt.Recipe(
-            settings.n,
-            settings.chain,
-            settings.batch,
-            curriculum=settings.curriculum,
-            precision=settings.precision,
-        ),
-        training.Schedule(settings.steps, settings.learning_rate),
-        torch.Generator(settings.device).manual_seed(1_000_003 + settings.seed),
+        covariance.power_law(settings.d, settings.alpha, trace=float(settings.d)).to(device),
+        settings.recipe(),
+        settings.schedule(),
+        torch.Generator(device).manual_seed(1_000_003 + settings.seed),
         checkpoint=checkpoint,
         identity={"seed": settings.seed},
         progress=progress,
@@ -165,11 +188,23 @@ def evaluate(model: cot.Thinker, prompts: Prompts, steps: int) -> dict[str, Any]
     Returns
     -------
     dict
-        ``error``, ``median``, ``upper`` (90 %), of ‖ŵ_j − w*‖², one entry a step from 0 to k; ``newton``
-        and ``gradient``: mean squared distance to, and error of, the pseudo-Newton chain with the scalar
-        preconditioner that follows the model best; ``gamma``: that scalar; ``stopped``, ``oracle``: mean
-        error when every chain is stopped by `tsl.stopping.stop_step`, and at the best step common to all
-        chains.
+        Over the B prompts, with one entry a step from 0 to k:
+
+        ``error``, ``median``, ``upper``
+            mean, median and 90 % quantile of the model's error ‖ŵ_j − w*‖²;
+        ``newton``
+            mean error of the pseudo-Newton chain that follows the model best, see `closest_newton`;
+        ``distance``
+            mean squared distance of the model's estimates from that chain's.
+
+        And as one number each:
+
+        ``gamma``
+            scalar preconditioner of that chain;
+        ``stopped``, ``stop_step``
+            mean error, and mean step, where every chain is stopped by `tsl.stopping.stop_step`;
+        ``oracle``
+            mean error at the best step common to all chains.
     """
     chain = cot.chain_of_thought(model, prompts, steps).double()
     error = errors.squared_error(chain, prompts.w)
@@ -212,7 +247,10 @@ def closest_newton(chain: Float[Tensor, "B k d"], prompts: Prompts, first: int =
 
 
 def train_and_evaluate(
-    settings: Mapping[str, Any], checkpoints: Path | str | None = None, progress: bool = False
+    settings: Mapping[str, Any],
+    checkpoints: Path | str | None = None,
+    progress: bool = False,
+    device: torch.device | str = "cpu",
 ) -> dict[str, Any]:
     """Train and test the model of one cell.
 
@@ -224,16 +262,19 @@ def train_and_evaluate(
         Folder for a checkpoint, from which a training that was killed goes on.
     progress : bool
         See `tsl.training.fit`.
+    device : device
+        Where to train; tests run on the CPU.
 
     Returns
     -------
     dict
-        ``losses``: at most 60 of them, evenly spaced; ``parameters``; ``training_seconds``; ``tests``: for
-        each test its ``alpha``, ``m`` and what `evaluate` says.
+        ``losses``: those of every ``every``-th step, some 60 (of short trainings fewer than 120); ``every``;
+        ``parameters``; ``training_seconds``; ``tests``: for each test its ``alpha``, ``m`` and what `evaluate`
+        says.
     """
     asked = Cell(**settings)
     path = None if checkpoints is None else Path(checkpoints) / f"{sweeps.key(settings)}.safetensors"
-    model, history = train(asked, path, progress)
+    model, history = train(asked, path, progress, device)
     model = model.cpu()
     tests = []
     for alpha, m in asked.tests:

@@ -41,8 +41,14 @@ def grid(**axes: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def key(settings: Mapping[str, Any]) -> str:
-    """Name of the record of some settings: what they say, not the order they say it in, decides."""
-    text = json.dumps(settings, sort_keys=True)
+    """Name of the record of some settings: what they say, not the order they say it in, decides.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they hold what JSON cannot, such as a tensor or nan.
+    """
+    text = json.dumps(settings, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -62,7 +68,9 @@ def sweep(
     Parameters
     ----------
     job : callable
-        Maps settings to a result that JSON can hold. Its randomness must come from the settings.
+        Maps settings to a result that JSON can hold. Its randomness must come from the settings. Where it
+        runs is no setting: a job for another device than the CPU is a ``functools.partial(job, device=…)``,
+        and the records name that device.
     points : iterable of mappings
         Settings, fit for JSON. A point that stands twice runs once.
     folder : path, optional
@@ -75,27 +83,29 @@ def sweep(
     code : str
         Version of the code of ``job``, written into the records; see `tsl.records.code_version`.
     fresh : bool
-        Make records of another version of the code anew; False takes them as they are.
+        Make records of another version of the code or of the libraries anew; False takes them as they are.
     progress : bool
         Show a bar of points.
 
     Returns
     -------
     list of dict
-        A record for every point, in the order given.
+        A record for every point, in the order given: the same values whether made now or read.
 
     Raises
     ------
     ValueError
-        If a point is not fit for JSON, or a file in ``folder`` that a point needs is not a record.
+        If a point or a result is not fit for JSON, or a file in ``folder`` that a point needs is not a
+        record, or not that point's.
     """
     _validate.positive_int("workers", workers)
     order = [dict(point) for point in points]
     try:
         names = [key(point) for point in order]
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"points must hold what JSON can hold, got {error}") from error
-    done = {} if folder is None else _stored(Path(folder), names, code if fresh else None)
+    found = {} if folder is None else _stored(Path(folder), names)
+    done = {name: record for name, record in found.items() if not fresh or _current(record, code)}
     todo = {name: point for name, point in zip(names, order, strict=True) if name not in done}
     run = (
         _on_processes(job, todo, code, workers) if scheduler is None else _on_dask(job, todo, code, scheduler)
@@ -108,10 +118,19 @@ def sweep(
     return [done[name] for name in names]
 
 
-def _stored(folder: Path, names: Sequence[str], code: str | None) -> dict[str, dict[str, Any]]:
+def _stored(folder: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     paths = {name: folder / f"{name}.json" for name in names}
     found = {name: records.load_record(path) for name, path in paths.items() if path.exists()}
-    return {name: record for name, record in found.items() if code in (None, record["code"])}
+    for name, record in found.items():
+        if key(record["settings"]) != name:  # renamed or edited: its numbers are another point's
+            raise ValueError(
+                f"{paths[name]} must hold the settings it is named after, got {record['settings']!r}"
+            )
+    return found
+
+
+def _current(record: Mapping[str, Any], code: str) -> bool:
+    return record["code"] == code and record["libraries"] == records.libraries()
 
 
 def run_point(job: Job, settings: dict[str, Any], code: str) -> dict[str, Any]:
@@ -122,9 +141,14 @@ def run_point(job: Job, settings: dict[str, Any], code: str) -> dict[str, Any]:
         began = time.perf_counter()
         result = job(settings)
         seconds = time.perf_counter() - began
-        return records.make_record(settings, result, seconds, code, settings.get("device", "cpu"))
+        return records.make_record(settings, result, seconds, code, _device(job))
     finally:
         torch.set_num_threads(threads)
+
+
+def _device(job: Job) -> str:
+    """Where a job runs: what it has been bound to, else the CPU."""
+    return str(job.keywords.get("device", "cpu")) if isinstance(job, functools.partial) else "cpu"
 
 
 def _on_processes(
@@ -155,13 +179,21 @@ def parse_axes(texts: Sequence[str]) -> dict[str, list[Any]]:
     --------
     >>> parse_axes(["n=10,20", "encoding=pairs"])
     {'n': [10, 20], 'encoding': ['pairs']}
+
+    Raises
+    ------
+    ValueError
+        If a text is not of that form, a value is empty, or a name stands twice.
     """
     axes: dict[str, list[Any]] = {}
     for text in texts:
         name, _, values = text.partition("=")
-        if not name or not values:
+        parts = values.split(",")
+        if not name or not all(part.strip() for part in parts):
             raise ValueError(f"axes must look like name=value,value, got {text!r}")
-        axes[name] = [_value(part) for part in values.split(",")]
+        if name in axes:
+            raise ValueError(f"axes must name each field once, got {name!r} again in {text!r}")
+        axes[name] = [_value(part) for part in parts]
     return axes
 
 
@@ -180,6 +212,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="name=value,value",
         help="axes of the grid, fields of tsl.study.Cell: n=10,20 alpha=0,1 encoding=pairs seed=0,1,2",
     )
+    parser.add_argument("--device", default="cpu", help="where each training runs: cpu, cuda or cuda:N")
     parser.add_argument("--folder", type=Path, default=Path("results/sweep"), help="where the records go")
     parser.add_argument("--checkpoints", type=Path, help="folder from which interrupted trainings go on")
     parser.add_argument("--workers", type=int, default=2, help="processes on this machine")
@@ -188,13 +221,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run ``tsl sweep``: train and evaluate a model for every point, and print a line for each."""
-    from tsl import study
+    from tsl import runs, study
 
+    if not args.scheduler:  # the workers of a scheduler have devices of their own
+        runs.check_device(args.device)
     cells = [study.cell(**point) for point in grid(**parse_axes(args.axes))]
     found = sweep(
         # One training at a time can show how far it is; several would write over each other.
         functools.partial(
             study.train_and_evaluate,
+            device=args.device,
             checkpoints=args.checkpoints,
             progress=args.workers == 1 and not args.scheduler,
         ),

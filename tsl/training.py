@@ -3,7 +3,7 @@
 :func:`fit` knows nothing about what it trains.  It asks a function for the loss of each step, and keeps
 everything that decides the next step (weights, optimiser, generator, step) in one checkpoint: safetensors,
 no pickle, written beside the old one and moved over it, with a digest, and signed with the configuration
-that it belongs to.
+that it belongs to.  What is not finite stops a training before it touches the weights.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import copy
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import sys
@@ -20,16 +21,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, cast
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from tsl import _validate
+from tsl import _validate, files
 
-FORMAT = "tsl-checkpoint-1"
+FORMAT = "tsl-checkpoint-2"
 
 #: Asked once a step: (model, step, generator) -> (scalar loss, number of tokens it was computed on).
 Loss = Callable[[nn.Module, int, torch.Generator], tuple[Tensor, int]]
@@ -37,6 +38,9 @@ Loss = Callable[[nn.Module, int, torch.Generator], tuple[Tensor, int]]
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used: damaged, cut short, or of another run.  The file is left as it is."""
+
+
+_ADVICE = "It was left as it is: name another file, or delete this one, to start anew."
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,7 @@ class Schedule:
         for name in ("learning_rate", "clip"):
             _validate.positive(name, getattr(self, name))
         for name in ("warmup", "weight_decay"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)!r}")
+            _validate.share(name, getattr(self, name), whole=False)
 
     def rate(self, step: int) -> float:
         """Learning rate of a step, counted from 0; positive at every step."""
@@ -96,8 +99,7 @@ class History:
 
 def precision(device: torch.device | str, name: Literal["fp32", "bf16"]) -> contextlib.AbstractContextManager:
     """Context for forward passes in the named precision; weights and optimiser stay in float32."""
-    if name not in ("fp32", "bf16"):
-        raise ValueError(f"precision must be 'fp32' or 'bf16', got {name!r}")
+    _validate.choice("precision", name, ("fp32", "bf16"))
     if name == "fp32":
         return contextlib.nullcontext()
     return torch.autocast(torch.device(device).type, torch.bfloat16)
@@ -145,12 +147,16 @@ def fit(
     Raises
     ------
     CheckpointError
-        If ``checkpoint`` exists and is damaged, cut short or belongs to another run.  It is not touched.
+        If ``checkpoint`` exists and is damaged, cut short or belongs to another run, or does not fit the
+        model.  Neither the file nor the model is touched.
+    FloatingPointError
+        If a loss, a gradient or a weight is not finite.  It does not reach a checkpoint: the previous one
+        is not touched.
     OSError
         If a checkpoint cannot be written, for example on a full disk.  The previous one is not touched.
     """
     _validate.positive_int("every", every)
-    identity = {**(identity or {}), "schedule": vars(schedule)}
+    identity = signature(identity or {}, schedule, generator.device)
     path = Path(checkpoint) if checkpoint is not None else None
     optimizer = torch.optim.AdamW(
         model.parameters(),
@@ -162,7 +168,9 @@ def fit(
     losses, spent = torch.zeros(schedule.steps), torch.zeros((), dtype=torch.float64)
     start = 0
     if path is not None and path.exists():
-        start = _restore(load_checkpoint(path, identity), model, optimizer, generator, losses, spent)
+        state = load_checkpoint(path, identity)
+        _check_fit(path, state, model, optimizer, generator, schedule.steps)
+        start = _restore(state, model, optimizer, generator, losses, spent)
     with contextlib.ExitStack() as open_until_done:
         stream = open_until_done.enter_context(progress_stream())
         if progress and start < schedule.steps:
@@ -188,6 +196,7 @@ def fit(
                 rate = tokens / (time.perf_counter() - began)
                 bar.set_postfix_str(f"loss {value:.3g}, {rate:,.0f} tokens/s", refresh=False)
             if path is not None and ((step + 1) % every == 0 or step + 1 == schedule.steps):
+                _check_weights(model, step, schedule)
                 save_checkpoint(
                     path, _state(model, optimizer, generator, losses[: step + 1], spent), identity
                 )
@@ -206,16 +215,51 @@ def _step(
     for group in optimizer.param_groups:
         group["lr"] = schedule.rate(step)
     value, tokens = loss(model, step, generator)
+    number = value.item()
+    # Asked before anything moves: afterwards the weights are lost, and a checkpoint would keep that for ever.
+    if not math.isfinite(number):
+        raise _not_finite(f"loss is {number}", step, schedule)
     optimizer.zero_grad(set_to_none=True)
     value.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), schedule.clip)
+    try:
+        nn.utils.clip_grad_norm_(model.parameters(), schedule.clip, error_if_nonfinite=True)
+    except RuntimeError as error:
+        raise _not_finite(f"gradient of a loss of {number:.3g} is not finite", step, schedule) from error
     optimizer.step()
-    number = value.item()
-    if number != number:  # NaN: the weights are lost, and a checkpoint would keep the loss of them for ever
-        raise FloatingPointError(
-            f"loss is NaN at step {step}: lower learning_rate = {schedule.learning_rate}"
-        )
     return number, tokens
+
+
+def _check_weights(model: nn.Module, step: int, schedule: Schedule) -> None:
+    """A step can still overflow; the loss would say so one step too late for a checkpoint."""
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise _not_finite(f"weight {name} is not finite", step, schedule)
+
+
+def _not_finite(what: str, step: int, schedule: Schedule) -> FloatingPointError:
+    return FloatingPointError(f"{what} at step {step}: lower learning_rate = {schedule.learning_rate}")
+
+
+def signature(
+    identity: Mapping[str, Any], schedule: Schedule, device: torch.device | str = "cpu"
+) -> dict[str, Any]:
+    """Identity that `fit` signs a checkpoint with.
+
+    Parameters
+    ----------
+    identity : mapping
+        What the caller says.
+    schedule : Schedule
+        Steps and learning rate.
+    device : device
+        Of the generator: another kind of device draws other data from the same seed.
+
+    Returns
+    -------
+    dict
+        All three.
+    """
+    return {**identity, "schedule": vars(schedule), "generator": torch.device(device).type}
 
 
 def estimate_step(
@@ -239,14 +283,47 @@ def estimate_step(
 
 @contextlib.contextmanager
 def progress_stream() -> Iterator[TextIO]:
-    """Where progress is shown: a notebook that runs by itself has no terminal, but may name a file."""
+    """Where progress is shown: a notebook that runs by itself has no terminal, but may name a file.
+
+    A file that cannot be written gets nothing, and is no reason to end a training.
+    """
     name = os.environ.get("TSL_PROGRESS")
     if not name:
         yield sys.stderr
         return
-    Path(name).parent.mkdir(parents=True, exist_ok=True)
-    with open(name, "a", encoding="utf-8") as file:
-        yield file
+    try:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        file = open(name, "a", encoding="utf-8")  # noqa: SIM115 (closed below, where that may fail)
+    except OSError:
+        file = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    try:
+        yield cast(TextIO, _Forgiving(file))
+    finally:
+        with contextlib.suppress(OSError):  # closing writes what is left
+            file.close()
+
+
+class _Forgiving:
+    """A text file to write to that falls silent when it cannot be written, for example on a full disk."""
+
+    encoding = "utf-8"  # tqdm asks, and draws its bar accordingly
+
+    def __init__(self, file: TextIO) -> None:
+        self.file: TextIO | None = file
+
+    def write(self, text: str) -> int:
+        self._try(lambda file: file.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(lambda file: file.flush())
+
+    def _try(self, action: Callable[[TextIO], object]) -> None:
+        if self.file is not None:
+            try:
+                action(self.file)
+            except OSError:
+                self.file = None
 
 
 def _estimate(
@@ -275,6 +352,38 @@ def _state(
     return state | {"generator": generator.get_state(), "losses": losses, "seconds": spent}
 
 
+def _check_fit(
+    path: Path,
+    state: Mapping[str, Tensor],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    steps: int,
+) -> None:
+    """Refuse a state that does not fit, before anything is overwritten: half restored, a model is worthless."""
+    wanted = {f"model.{name}": value for name, value in model.state_dict().items()}
+    wanted |= {"generator": generator.get_state(), "seconds": torch.zeros((), dtype=torch.float64)}
+    for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
+        moments = {"step": torch.zeros(()), "exp_avg": parameter, "exp_avg_sq": parameter}
+        named = {f"optimizer.{index}.{name}": value for name, value in moments.items()}
+        if named.keys() & state.keys():  # there are none for a weight that never had a gradient
+            wanted |= named
+    # As long as what has been trained, which is for the checkpoint to say.
+    wanted["losses"] = torch.zeros(min(state["losses"].numel(), steps) if "losses" in state else 0)
+    wrong = [
+        f"{name}: {_shape(state.get(name))} there, {_shape(wanted.get(name))} here"
+        for name in sorted({*state, *wanted})
+        if _shape(state.get(name)) != _shape(wanted.get(name))
+    ]
+    if wrong:
+        listed = "; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+        raise CheckpointError(f"{path} does not fit the model ({listed}). {_ADVICE}")
+
+
+def _shape(value: Tensor | None) -> str:
+    return "nothing" if value is None else f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+
+
 def _restore(
     state: dict[str, Tensor],
     model: nn.Module,
@@ -300,11 +409,29 @@ def _restore(
     return step
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
+def digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
+    """SHA-256 of a text and of named tensors: their names, types, shapes and bits.
+
+    Parameters
+    ----------
+    tensors : mapping of str to Tensor
+        On any device; their order does not matter.
+    text : str
+        Hashed with them.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
     total = hashlib.sha256()
-    for name in sorted(tensors):
-        total.update(name.encode())
-        total.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    parts: list[bytes | memoryview] = [text.encode()]
+    for name, value in sorted(tensors.items()):
+        raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+        parts += [name.encode(), str(value.dtype).encode(), str(tuple(value.shape)).encode(), raw]
+    for part in parts:  # lengths keep the parts apart: what leaves one cannot enter the next unseen
+        total.update(len(part).to_bytes(8, "big"))
+        total.update(part)
     return total.hexdigest()
 
 
@@ -327,21 +454,14 @@ def save_checkpoint(path: Path | str, tensors: Mapping[str, Tensor], identity: M
         free.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     kept = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    metadata = {"format": FORMAT, "identity": json.dumps(identity, sort_keys=True), "digest": _digest(kept)}
+    text = json.dumps(identity, sort_keys=True)
+    metadata = {"format": FORMAT, "identity": text, "digest": digest(kept, text)}
     data = safetensors.torch.save(kept, metadata)
-    partial = path.with_name(path.name + ".partial")
     try:
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        files.write_whole(path, data)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and path.parent.is_dir():
             free = shutil.disk_usage(path.parent).free
             text = f"disk full: checkpoint of {len(data):,} bytes, {free:,} free; the one before is untouched"
             raise OSError(error.errno, text, str(path)) from error
@@ -361,23 +481,35 @@ def load_checkpoint(path: Path | str, identity: Mapping[str, Any] | None = None)
     CheckpointError
         If not; the message says what is wrong, and the file is left as it is.
     """
-    advice = "It was left as it is: name another file, or delete this one, to start anew."
     try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        # In one go: safetensors opens a file twice, and between the two another writer may replace it.
+        data = Path(path).read_bytes()
+        tensors = safetensors.torch.load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        metadata = header.get("__metadata__") or {}
     except FileNotFoundError:
         raise
     except Exception as error:  # safetensors raises its own type, OSError and others for damaged files
-        raise CheckpointError(f"{path} is damaged or cut short ({error}). {advice}") from error
+        raise CheckpointError(f"{path} is damaged or cut short ({error}). {_ADVICE}") from error
     if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path} has format {metadata.get('format')!r}, not {FORMAT!r}. {advice}")
-    if metadata.get("digest") != _digest(tensors):
-        raise CheckpointError(f"{path} is damaged: its content does not match its digest. {advice}")
+        raise CheckpointError(f"{path} has format {metadata.get('format')!r}, not {FORMAT!r}. {_ADVICE}")
+    if metadata.get("digest") != digest(tensors, metadata.get("identity", "")):
+        raise CheckpointError(f"{path} is damaged: its content does not match its digest. {_ADVICE}")
+    found = _read_identity(path, metadata.get("identity"))
     if identity is not None:
-        found, wanted = json.loads(metadata["identity"]), json.loads(json.dumps(identity))
+        wanted = json.loads(json.dumps(identity))
         if found != wanted:
             names = [k for k in sorted({*found, *wanted}) if found.get(k) != wanted.get(k)]
             differing = "; ".join(f"{k}: {found.get(k)!r} there, {wanted.get(k)!r} here" for k in names)
-            raise CheckpointError(f"{path} belongs to another run ({differing}). {advice}")
+            raise CheckpointError(f"{path} belongs to another run ({differing}). {_ADVICE}")
     return tensors
+
+
+def _read_identity(path: Path | str, text: str | None) -> dict[str, Any]:
+    try:
+        found = json.loads(text or "")
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} does not say what it belongs to: its identity is {text!r}. {_ADVICE}")
+    return found

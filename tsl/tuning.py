@@ -9,7 +9,8 @@ start level, and what happens with more steps is the doing of the chains.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from tsl import _validate, paths, reasoning, records, training
+from tsl import _validate, files, paths, provenance, reasoning, records, training
 from tsl.reasoning import CharGPT, Problems
 
 
@@ -47,8 +48,7 @@ class Diet:
     distinct: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.gcd <= 1:
-            raise ValueError(f"gcd must lie in [0, 1], got {self.gcd!r}")
+        _validate.share("gcd", self.gcd)
         _validate.positive_int("easiest", self.easiest)
         _validate.at_least("hardest", self.hardest, self.easiest)
         _validate.at_least("distinct", self.distinct, 0)
@@ -104,6 +104,22 @@ class Size:
     tune: int = 700
     rate: float = 8e-3
 
+    def __post_init__(self) -> None:
+        for name in ("places", "max_steps", "layers", "width", "base", "tune"):
+            _validate.positive_int(name, getattr(self, name))
+        if self.places > 3:
+            raise ValueError(f"places must be 1, 2 or 3, got {self.places}")
+        if self.max_steps >= 10**self.places:
+            raise ValueError(f"max_steps must be below 10**places = {10**self.places}, got {self.max_steps}")
+        _validate.divides("heads", self.heads, "width", self.width)
+        _validate.at_least("batch", self.batch, 2)  # half a batch of direct answers
+        _validate.positive("rate", self.rate)
+
+    @property
+    def digest(self) -> str:
+        """Eight digits that tell sizes apart, for names of files."""
+        return provenance.digest(json.dumps(asdict(self), sort_keys=True), length=8)
+
     def model(self, generator: torch.Generator) -> CharGPT:
         """A fresh model of this size."""
         return CharGPT(self.places, self.max_steps, self.layers, self.heads, self.width, generator)
@@ -156,6 +172,7 @@ def train(
     generator: torch.Generator,
     checkpoint: Path | None = None,
     progress: bool = False,
+    identity: Mapping[str, Any] | None = None,
 ) -> training.History:
     """Train a model in place on the chains of a diet and on direct answers of both families.
 
@@ -175,6 +192,8 @@ def train(
         Source of the training data.
     checkpoint, progress
         See `tsl.training.fit`.
+    identity : mapping, optional
+        What a checkpoint must belong to, beside diet, batch and schedule; see `tsl.training.fit`.
 
     Returns
     -------
@@ -197,9 +216,9 @@ def train(
         total = trained.loss(work.to(device)) + DIRECT * trained.loss(direct.to(device))
         return total, work.numel() + direct.numel()
 
-    identity = {"diet": asdict(diet), "batch": batch}
+    whole = {"diet": asdict(diet), "batch": batch, **(identity or {})}
     return training.fit(
-        model, loss, schedule, generator, checkpoint=checkpoint, identity=identity, progress=progress
+        model, loss, schedule, generator, checkpoint=checkpoint, identity=whole, progress=progress
     )
 
 
@@ -292,31 +311,55 @@ def study(
         For ``"base"`` and each diet: what `evaluate` returns for ``"gcd"`` (with `reduced`) and for ``"root"``, and the
         ``"seconds"`` of training.
     """
-    unknown = [name for name in diets if name not in DIETS]
-    if unknown:
-        raise ValueError(f"diets must be among {', '.join(DIETS)}, got {', '.join(map(repr, unknown))}")
+    _check_diets(diets)
     stream = torch.Generator().manual_seed(seed)
     problems = material(size, stream)
     base = size.model(stream).to(device)
 
-    def run(model: CharGPT, name: str, diet: Diet, steps: int, rate: float) -> dict[str, Any]:
-        schedule = training.Schedule(steps, rate)
-        file = checkpoint(keep, seed, name) if keep else None
-        history = train(model, problems, diet, schedule, size.batch, stream, file, progress)
+    def run(model: CharGPT, name: str, start: str = "") -> dict[str, Any]:
+        diet, schedule = _course(size, name)
+        file = checkpoint(keep, size, seed, name) if keep else None
+        identity = _identity(size, seed, start)
+        history = train(model, problems, diet, schedule, size.batch, stream, file, progress, identity)
         gcd, root = (evaluate(model, test) for test in (problems.gcd_test, problems.root_test))
         gcd["reduced"] = reduced(model, problems.gcd_test)
         return {"gcd": gcd, "root": root, "seconds": history.seconds}
 
-    result = {"base": run(base, "base", Diet(gcd=0.5), size.base, size.rate)}
+    result = {"base": run(base, "base")}
+    start = training.digest(base.state_dict())
     for name in diets:
         stream.manual_seed(1000 * (seed + 1) + list(DIETS).index(name))  # whichever other diets are asked for
-        result[name] = run(deepcopy(base), name, DIETS[name], size.tune, size.rate)
+        result[name] = run(deepcopy(base), name, start)
     return result
 
 
-def checkpoint(keep: Path, seed: int, name: str) -> Path:
-    """Where a study keeps the base or a tuning."""
-    return keep / f"{seed}_{name.replace(' ', '_')}.safetensors"
+def _check_diets(diets: Sequence[str]) -> None:
+    unknown = [name for name in diets if name not in DIETS]
+    if unknown:
+        raise ValueError(f"diets must be among {', '.join(DIETS)}, got {', '.join(map(repr, unknown))}")
+
+
+def _course(size: Size, name: str) -> tuple[Diet, training.Schedule]:
+    """What the base or a tuning is trained on, and for how long."""
+    if name == "base":
+        return Diet(gcd=0.5), training.Schedule(size.base, size.rate)
+    return DIETS[name], training.Schedule(size.tune, size.rate)
+
+
+def _identity(size: Size, seed: int, start: str) -> dict[str, Any]:
+    """What a checkpoint belongs to: a tuning of another base is another run, though all else agree."""
+    return {"size": asdict(size), "seed": seed, "start": start}
+
+
+def checkpoint(keep: Path, size: Size, seed: int, name: str) -> Path:
+    """Where a study keeps the base or a tuning; no two sizes share a file."""
+    return keep / f"{size.digest}_{seed}_{name.replace(' ', '_')}.safetensors"
+
+
+def _known(size: str) -> Size:
+    if size not in SIZES:
+        raise ValueError(f"size must be one of {', '.join(SIZES)}, got {size!r}")
+    return SIZES[size]
 
 
 def path(size: str, seed: int) -> Path:
@@ -332,34 +375,68 @@ def recall(
     Raises
     ------
     ValueError
-        If there is no such size.
+        If there is no such size, or the stored record is of other settings: of a size or diets that have
+        changed since.
     """
-    if size not in SIZES:
-        raise ValueError(f"size must be one of {', '.join(SIZES)}, got {size!r}")
+    settings = {
+        "size": asdict(_known(size)),
+        "diets": {name: asdict(diet) for name, diet in DIETS.items()},
+        "seed": seed,
+    }
     file = path(size, seed)
     if not file.exists():
         result = study(seed, SIZES[size], keep=keep, device=device, progress=progress)
-        settings = {
-            "size": asdict(SIZES[size]),
-            "diets": {k: asdict(v) for k, v in DIETS.items()},
-            "seed": seed,
-        }
         seconds = sum(entry["seconds"] for entry in result.values())
         code = records.code_version("tuning")
         records.save_record(file, records.make_record(settings, result, seconds, code, device))
-    return records.load_record(file)
+    record = records.load_record(file)
+    if record["settings"] != settings:
+        wrong = [key for key, value in settings.items() if record["settings"].get(key) != value]
+        listed = "; ".join(
+            f"{key}: {record['settings'].get(key)!r} there, {settings[key]!r} here" for key in wrong
+        )
+        raise ValueError(
+            f"{file} must be the record of size={size!r} and seed={seed}, got another ({listed})"
+        )
+    return record
 
 
 def export(size: str, seed: int, diets: Sequence[str], keep: Path) -> Path:
-    """Store the weights of some tunings, out of the checkpoints of a study, in half precision."""
-    weights = {}
-    for name in diets:
-        for key, value in training.load_checkpoint(checkpoint(keep, seed, name)).items():
-            if key.startswith("model."):
-                weights[f"{name}/{key.removeprefix('model.')}"] = value.half()
-    file = path(size, seed).with_suffix(".safetensors")
-    safetensors.torch.save_file(weights, file)
-    return file
+    """Store the weights of some tunings, out of the checkpoints of a study, in half precision.
+
+    Raises
+    ------
+    ValueError
+        If there is no such size or diet.
+    CheckpointError
+        If a checkpoint is of another study, or its training is not finished.
+    FileNotFoundError
+        If there is none.
+    """
+    _check_diets(diets)
+    base = _finished(size, seed, "base", keep)
+    start = training.digest(base)
+    weights = {
+        f"{name}/{key}": value.half()
+        for name in diets
+        for key, value in _finished(size, seed, name, keep, start).items()
+    }
+    return files.write_whole(path(size, seed).with_suffix(".safetensors"), safetensors.torch.save(weights))
+
+
+def _finished(size: str, seed: int, name: str, keep: Path, start: str = "") -> dict[str, Tensor]:
+    """Weights at the end of a training, out of its checkpoint."""
+    asked = _known(size)
+    diet, schedule = _course(asked, name)
+    file = checkpoint(keep, asked, seed, name)
+    identity = {"diet": asdict(diet), "batch": asked.batch, **_identity(asked, seed, start)}
+    state = training.load_checkpoint(file, training.signature(identity, schedule))
+    done = len(state["losses"])
+    if done != schedule.steps:
+        raise training.CheckpointError(
+            f"{file} must hold a finished training of {schedule.steps} steps, got {done}"
+        )
+    return {k.removeprefix("model."): value for k, value in state.items() if k.startswith("model.")}
 
 
 def stored_model(size: str, seed: int, diet: str) -> CharGPT:
@@ -368,13 +445,16 @@ def stored_model(size: str, seed: int, diet: str) -> CharGPT:
     Raises
     ------
     ValueError
-        If there are no weights of that diet.
+        If there is no such size, or there are no weights of that size, seed and diet.
     """
-    weights = safetensors.torch.load_file(path(size, seed).with_suffix(".safetensors"))
+    model = _known(size).model(torch.Generator())
+    file = path(size, seed).with_suffix(".safetensors")
+    if not file.is_file():
+        raise ValueError(f"size={size!r} and seed={seed!r} must have stored weights, got no file {file}")
+    weights = safetensors.torch.load(file.read_bytes())
     names = sorted({key.split("/")[0] for key in weights})
     if diet not in names:
         raise ValueError(f"diet must be one of {', '.join(names)}, got {diet!r}")
-    model = SIZES[size].model(torch.Generator())
     mine = {k.split("/")[1]: value.float() for k, value in weights.items() if k.split("/")[0] == diet}
     model.load_state_dict(mine)
     return model.eval()
