@@ -60,11 +60,11 @@ def test_a_chain_at_rest_does_not_diverge() -> None:
     assert stopping.divergence_step(chain).tolist() == [3]
 
 
-def test_divergence_step_is_the_last_before_growth() -> None:
+def test_divergence_step_is_where_the_smallest_increment_begins() -> None:
     position = torch.tensor([0.0, 4.0, 6.0, 7.0, 4.0, 12.0], dtype=torch.float64)  # increments 4, 2, 1, 3, 8
     assert stopping.divergence_step(position[None, :, None]).tolist() == [
-        3
-    ]  # the place that the increment 1 led to
+        2
+    ]  # from where the increment 1 leads on
 
 
 @given(

@@ -62,7 +62,10 @@ def increment_ratio(chain: Float[Tensor, "B k d"]) -> Float[Tensor, "B r"]:
 
 
 def divergence_step(chain: Float[Tensor, "B k d"]) -> Int[Tensor, " B"]:
-    """Last step before the increments grow, reached by the smallest so far; the last of all if they never do. Uses no label.
+    """Step that the smallest increment leads away from, once the next is larger; the last of all if none is. Uses no label.
+
+    One step short of the last before growth, and so 0 where growth begins at once. Going on by that step is often better for
+    a typical prompt, but not in the mean, which belongs to the prompts whose first step overshoots already.
 
     Parameters
     ----------
@@ -80,7 +83,7 @@ def divergence_step(chain: Float[Tensor, "B k d"]) -> Int[Tensor, " B"]:
         If the chain has fewer than two steps.
     """
     grows = increment_ratio(chain) > 1
-    return torch.where(grows.any(1), grows.int().argmax(1) + 1, chain.shape[1] - 1)
+    return torch.where(grows.any(1), grows.int().argmax(1), chain.shape[1] - 1)
 
 
 def residual(chain: Float[Tensor, "B k d"], prompts: Prompts) -> Float[Tensor, "B k"]:
