@@ -166,7 +166,11 @@ def test_pages_ask_nobody_outside_and_typeset_without_errors(
     )
     tab.on(
         "console",
-        lambda message: complaints.append(f"{tab.url}: {message.text}") if message.type == "error" else None,
+        lambda message: (
+            complaints.append(f"{tab.url}: {message.text} ({message.location.get('url')})")
+            if message.type == "error"
+            else None
+        ),
     )
     tab.on("pageerror", lambda error: complaints.append(f"{tab.url}: {error}"))
     tab.on("requestfailed", lambda request: complaints.append(f"{tab.url}: failed {request.url}"))

@@ -414,35 +414,33 @@ def _run(source: Path, settings: Settings, board: _Board, processes: list[subpro
     job = {"source": str(source), "settings": asdict(settings), "origin": origin(source)}
     progress_log(source.stem).unlink(missing_ok=True)
     error = "the process that ran it died (out of memory?)"
-    with subprocess.Popen(
-        [sys.executable, "-c", "from tsl.notebooks import worker; worker()"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=_environment(settings) | {"TSL_PROGRESS": str(progress_log(source.stem))},
-        cwd=paths.ROOT,
-    ) as process:
+    # Noise goes to a file: a pipe would stay open for as long as any child of the process lives, and reading it could wait.
+    with (
+        tempfile.TemporaryFile("w+") as noise,
+        subprocess.Popen(
+            [sys.executable, "-c", "from tsl.notebooks import worker; worker()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=noise,
+            text=True,
+            env=_environment(settings) | {"TSL_PROGRESS": str(progress_log(source.stem))},
+            cwd=paths.ROOT,
+        ) as process,
+    ):
         processes.append(process)
         assert process.stdin is not None
         assert process.stdout is not None
-        assert process.stderr is not None
         process.stdin.write(json.dumps(job) + "\n")
         process.stdin.flush()  # stays open: its end tells the worker that this process is gone
-        noise: list[str] = []
-        drain = threading.Thread(
-            target=lambda stream: noise.extend(stream), args=(process.stderr,), daemon=True
-        )
-        drain.start()
         for line in process.stdout:
             message = json.loads(line)  # nothing but the worker's messages comes this way
             if "cell" in message:
                 board.update(source.stem, message["cell"], message["cells"])
             error = message.get("error", error)
         process.wait()
-        drain.join(timeout=1)
-        if process.returncode == 1 and error.startswith("the process") and noise:
-            error = "".join(noise[-12:]).strip()
+        if process.returncode == 1 and error.startswith("the process"):
+            noise.seek(0)
+            error = "".join(noise.readlines()[-12:]).strip() or error
     seconds = time.monotonic() - began
     if process.returncode == 0:
         board.end(source.stem, f"{source.stem}: ran in {seconds:.1f} s")
