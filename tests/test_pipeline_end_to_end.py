@@ -223,6 +223,8 @@ def test_an_interrupted_build_leaves_nothing_broken(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Tests that a shell runs in the background inherit its deafness to Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout
     for line in process.stdout:
