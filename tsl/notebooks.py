@@ -420,7 +420,7 @@ def _run(source: Path, settings: Settings, board: _Board, processes: list[subpro
     error = "the process that ran it died (out of memory?)"
     # Noise goes to a file: a pipe would stay open for as long as any child of the process lives, and reading it could wait.
     with (
-        tempfile.TemporaryFile("w+") as noise,
+        tempfile.TemporaryFile("w+", errors="replace") as noise,
         subprocess.Popen(
             [sys.executable, "-c", "from tsl.notebooks import worker; worker()"],
             stdin=subprocess.PIPE,
@@ -505,10 +505,11 @@ def worker() -> None:
     notebook = clean(executed)
     # Records that the run itself has stored belong to what it was made from.
     made_from = job["origin"] | {"records_version": records_version(source.stem)}
+    taken = own(source, settings)
     notebook.metadata["tsl"] = {
-        **asdict(own(source, settings)),
+        **asdict(taken),
         **made_from,
-        "key": _key(made_from, own(source, settings)),
+        "key": _key(made_from, taken),
         "outputs_version": outputs_version(notebook),
         "seconds": round(time.monotonic() - began, 2),
     }
@@ -576,9 +577,8 @@ def _papermill(source: Path, settings: Settings, progress: Callable[[int, int], 
                     log_output=False,
                 )
                 break
-            except (
-                RuntimeError
-            ) as problem:  # two kernels that start together may have picked the same free port
+            except RuntimeError as problem:
+                # Two kernels that start together may have picked the same free port.
                 if "before replying" not in str(problem) or attempt == 2:
                     raise
         return nbformat.read(done, as_version=4)
