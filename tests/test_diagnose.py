@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from tsl import cot, covariance, diagnose, prompts, theory
+from tsl import cot, covariance, diagnose, errors, prompts, theory
 
 
 def generator(seed: int) -> torch.Generator:
@@ -56,7 +56,7 @@ def test_interval_of_the_median_covers_it_for_cauchy_tails() -> None:
     trials, size = 2000, 41
     uniform = torch.rand(size, trials, dtype=torch.float64, generator=generator(5))
     values = torch.tan(torch.pi * (uniform - 0.5)) + 3.0  # Cauchy around 3, no mean
-    median, low, high = diagnose.median_interval(values, 0.9)
+    median, low, high = errors.median_interval(values, 0.9)
     covered = ((low <= 3) & (high >= 3)).sum().item()
     assert stats.binomtest(covered, trials, 0.9).pvalue > 1e-4 or covered > 0.9 * trials
     assert covered < 0.95 * trials  # conservative, but not empty
@@ -85,6 +85,6 @@ def test_bad_input_is_named() -> None:
     with pytest.raises(ValueError, match="confidence must lie"):
         diagnose.thinking_helps(think, batch, 10, confidence=-3.0)
     with pytest.raises(ValueError, match="confidence must lie"):
-        diagnose.median_interval(batch.w, 1.0)
+        errors.median_interval(batch.w, 1.0)
     with pytest.raises(ValueError, match="must hold at least"):
-        diagnose.median_interval(batch.w[:3])
+        errors.median_interval(batch.w[:3])

@@ -98,11 +98,18 @@ def finite(name: str, value: Any) -> Tensor:
     return value
 
 
+def matrices(name: str, value: Any) -> Tensor:
+    """Return `value` if it is a finite floating tensor of shape (B, d, d), with one batch axis or more."""
+    if square(name, value, batch=True).dim() < 3:
+        raise ValueError(f"{name} must have shape (B, d, d), got {tuple(value.shape)}")
+    return value
+
+
 def square(name: str, value: Any, batch: bool = False) -> Tensor:
-    """Return `value` if it is a finite floating (d, d) tensor, or (B, d, d) where `batch` allows it."""
-    dims = (2, 3) if batch else (2,)
+    """Return `value` if it is a finite floating (d, d) tensor, or (..., d, d) where `batch` allows it."""
     floating(name, value)
-    if value.dim() not in dims or value.shape[-1] != value.shape[-2] or value.shape[-1] < 1:
+    few = value.dim() < 2 or (value.dim() > 2 and not batch)
+    if few or value.shape[-1] != value.shape[-2] or value.shape[-1] < 1:
         allowed = "(d, d) or (B, d, d)" if batch else "(d, d)"
         raise ValueError(f"{name} must have shape {allowed}, got {tuple(value.shape)}")
     return finite(name, value)

@@ -20,9 +20,9 @@ import yaml
 
 from tsl import _validate, paths
 from tsl.runs import Run
+from tsl.texts import number
 
 MIME = "application/vnd.tsl.claim+json"
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 class Verdict(StrEnum):
@@ -336,36 +336,6 @@ def _real(name: str, value: Any, nan: bool = True) -> float:
     if isinstance(value, str) or (math.isnan(real) and not nan):
         raise ValueError(f"{name} must be a number, got {value!r}")
     return real
-
-
-def number(value: float | str) -> str:
-    """Format a number for a reader: about three significant digits, powers of ten where they help, a true minus sign.
-
-    Parameters
-    ----------
-    value : float
-        May be infinite or NaN, also as the text by which a notebook stores them.
-
-    Returns
-    -------
-    str
-        Such as ``0.123``, ``−45``, ``12,346``, ``−2·10⁻⁵``, ``∞`` or ``undefined``.
-    """
-    value = float(value)
-    size = abs(value)
-    if math.isnan(value):
-        return "undefined"
-    if math.isinf(value):
-        text = "∞"
-    elif size == 0:
-        return "0"
-    elif 9.995e-4 <= size < 99_999.5:
-        text = f"{size:.3g}" if size < 999.5 else f"{size:,.0f}"
-    else:
-        mantissa, exponent = f"{size:.1e}".split("e")
-        raised = str(int(exponent)).translate(_RAISED)
-        text = f"{mantissa.removesuffix('.0')}·10{raised}"
-    return f"{'−' if value < 0 else ''}{text}"
 
 
 def _storable(check: Check) -> dict[str, Any]:

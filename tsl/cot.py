@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tsl import _validate
-from tsl.prompts import Moments, Prompts
+from tsl.errors import squared_error
+from tsl.prompts import Moments, Prompts, sample_moments
 
 
 @runtime_checkable
@@ -96,3 +97,35 @@ def pseudo_newton(moments: Moments, gamma: Float[Tensor, "*B d d"], steps: int) 
     for _ in range(steps):
         chain.append(chain[-1] - torch.einsum("bij,bj->bi", step, chain[-1]) + drift)
     return torch.stack(chain, dim=1)
+
+
+def sampled_errors(
+    gamma: Float[Tensor, "d d"],
+    cov: Float[Tensor, "d d"],
+    m: int,
+    steps: int,
+    size: int,
+    noise: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "size k"]:
+    """Squared error ‖ŵ_j − w*‖² of every step on fresh prompts, by `pseudo_newton`.
+
+    Parameters
+    ----------
+    gamma : Tensor of shape (d, d)
+        Γ of the trained model.
+    cov : Tensor of shape (d, d)
+        Covariance Σ of the test features.
+    m, steps, size : int
+        Examples in a prompt, steps k and number of prompts.
+    noise : float
+        Standard deviation σ of the label noise.
+    generator : torch.Generator, optional
+        Source of the prompts.
+
+    Returns
+    -------
+    Tensor of shape (size, steps + 1)
+    """
+    moments = sample_moments(cov, m, size, noise, generator)
+    return squared_error(pseudo_newton(moments, gamma, steps), moments.w)

@@ -8,15 +8,13 @@ from order statistics that no tail can spoil, and the share of prompts that thin
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from scipy import stats
 from torch import Tensor
 
-from tsl import _validate
+from tsl import _validate, errors
 from tsl.cot import Baseline, Thinker, chain_of_thought
 from tsl.prompts import Prompts
 
@@ -65,44 +63,6 @@ class Diagnosis:
         )
 
 
-def median_interval(values: Float[Tensor, "B k"], confidence: float = 0.95) -> tuple[Tensor, Tensor, Tensor]:
-    """Median over prompts with a distribution-free interval from order statistics.
-
-    Parameters
-    ----------
-    values : Tensor of shape (B, k)
-        Independent values along the first axis, whatever their tails.
-    confidence : float
-        Coverage of each column's interval, between 0 and 1; the interval is conservative.
-
-    Returns
-    -------
-    median, low, high : Tensors of shape (k,)
-
-    Raises
-    ------
-    ValueError
-        If `confidence` is out of range, or there are too few values for it.
-
-    Notes
-    -----
-    The number of values below the true median is Binomial(B, ½), so the r-th smallest and the r-th largest
-    value enclose the median with probability at least 1 − 2 P(Binomial < r).
-    """
-    _validate.fraction("confidence", confidence)
-    size = values.shape[0]
-    rank = int(
-        stats.binom.ppf((1 - confidence) / 2, size, 0.5)
-    )  # largest r with P(Binomial < r) within the tail
-    if rank < 1:
-        least = math.ceil(math.log2(2 / (1 - confidence)))
-        raise ValueError(
-            f"values must hold at least {least} prompts for {confidence:.4g} coverage, got {size}"
-        )
-    ordered = values.sort(dim=0).values
-    return values.quantile(0.5, dim=0), ordered[rank - 1], ordered[size - rank]
-
-
 def thinking_helps(
     model: Thinker | Baseline,
     prompts: Prompts,
@@ -149,7 +109,7 @@ def thinking_helps(
     gain = torch.nan_to_num(error, nan=huge, posinf=huge).clamp(min=tiny).log()
     gain = gain - gain[:, :1]
     # Bonferroni over the compared steps: the best one is picked after looking at all of them.
-    median, low, high = median_interval(gain, 1 - (1 - confidence) / (budget - 1))
+    median, low, high = errors.median_interval(gain, 1 - (1 - confidence) / (budget - 1))
     return Diagnosis(
         step=torch.arange(1, budget + 1, dtype=error.dtype),
         ratio=median.exp(),

@@ -16,6 +16,9 @@ from tsl.runs import Run
 
 COLORS: list[Any] = sns.color_palette("colorblind", 8).as_hex()
 INK = "#1b1b1b"
+GREY = "#8a8a8a"
+STEPS = "steps of thinking $k$"
+ERROR = "error $\\|\\hat w_k - w^*\\|^2$"
 
 _STYLE = {
     **sns.axes_style("whitegrid"),
@@ -94,6 +97,16 @@ def theory(ax: Axes, x: Any, y: Any, label: str | None = None, color: Any = INK,
     points = _arrays(x=x, y=y)
     style: dict[str, Any] = {"linestyle": "--", "linewidth": 1.5, "zorder": 5} | kwargs
     ax.plot(*points, color=color, label=label, **style)
+
+
+def bound(ax: Axes, x: Any, y: Any, label: str | None = None, color: Any = INK, **kwargs: Any) -> None:
+    """Draw a bound or a leading term: a dotted line; arguments as for `theory`."""
+    theory(ax, x, y, label, color, **({"linestyle": ":", "linewidth": 1.8} | kwargs))
+
+
+def limit(ax: Axes, x: Any, y: Any, label: str | None = None, color: Any = GREY, **kwargs: Any) -> None:
+    """Draw a limit that the measurement need not have reached: a thin grey line; arguments as for `theory`."""
+    theory(ax, x, y, label, color, **({"linestyle": "-", "linewidth": 0.9} | kwargs))
 
 
 def band(

@@ -350,6 +350,27 @@ def train_population(
     return model, History(population_loss(path, first, second).cpu(), fixed, fixed, path.cpu())
 
 
+def population_optimum(cov: Float[Tensor, "d d"], n: int, noise: float = 0.0) -> Float[Tensor, "d d"]:
+    """Preconditioner at the bottom of the population loss ½E‖Ab − w‖², from its normal equation A E[bbᵀ] = E[wbᵀ].
+
+    Parameters
+    ----------
+    cov : Tensor of shape (d, d)
+        Covariance Λ of the training features, not singular.
+    n : int
+        Examples in a training prompt.
+    noise : float
+        Standard deviation σ of the label noise in training.
+
+    Returns
+    -------
+    Tensor of shape (d, d)
+        Γ⁻¹, by another way than `tsl.theory.gamma`.
+    """
+    second = theory.second_moment(cov, n) + noise**2 / n * cov
+    return torch.linalg.solve(_validate.invertible("cov", second), cov, left=False)
+
+
 def empirical_optimum(moments: Moments) -> Float[Tensor, "d d"]:
     """Preconditioner that minimises the training loss over a finite set of prompts, (Σ w bᵀ)(Σ b bᵀ)⁻¹ (X1).
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 import torch
 
-from tsl import _validate, provenance
+from tsl import _validate, provenance, texts
 
 T = TypeVar("T")
 
@@ -83,6 +83,20 @@ class Run:
         _validate.at_least("replica", replica, 0)
         digest = hashlib.blake2b(f"{self.seed}/{role}/{replica}".encode(), digest_size=8).digest()
         return torch.Generator(self.device).manual_seed(int.from_bytes(digest, "big") >> 1)
+
+    def tell(self, **values: Any) -> None:
+        """Hand values to the prose: ``run.tell(gain=0.1234)`` makes ``{glue:text}`gain``` read 0.123.
+
+        Parameters
+        ----------
+        **values
+            Texts, and numbers that are formatted by `tsl.texts.number`. A name's ``_`` is ``-`` in the prose.
+        """
+        from myst_nb import glue  # reads a configuration; a run that only computes can do without
+
+        for name, value in values.items():
+            text = value if isinstance(value, str) else texts.number(value)
+            glue(name.replace("_", "-"), text, display=False)
 
     @property
     def stamp(self) -> str:
