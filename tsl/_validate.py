@@ -139,6 +139,13 @@ def covariance(name: str, value: Any, batch: bool = False) -> Tensor:
     return cov
 
 
+def rows(name: str, value: Any) -> Tensor:
+    """Return `value` if it is a feature matrix: finite, floating, (N, d), not empty."""
+    if finite(name, value).dim() != 2 or value.numel() == 0:
+        raise ValueError(f"{name} must be a feature matrix of shape (N, d), got shape {tuple(value.shape)}")
+    return value
+
+
 def same_dimension(**named: Tensor) -> None:
     """Raise unless the last axes of all the given tensors agree."""
     sizes = {name: value.shape[-1] for name, value in named.items()}
@@ -171,23 +178,6 @@ def instance(name: str, value: Any, kind: type) -> None:
     """Raise unless `value` is an instance of `kind`."""
     if not isinstance(value, kind):
         raise ValueError(f"{name} must be of type {kind.__name__}, got {_describe(value)}")
-
-
-def tasks(covs: Any, probs: Any, lengths: Any) -> Tensor:
-    """Check the covariances, probabilities and prompt lengths of a mixture; return the probabilities in float64."""
-    for name, value in (("covs", covs), ("lengths", lengths)):
-        if not isinstance(value, Sequence | Tensor) or isinstance(value, str):
-            raise ValueError(f"{name} must be a sequence, got {value!r}")
-    if len(covs) < 1 or len(lengths) != len(covs):
-        raise ValueError(
-            f"covs and lengths must name the same tasks, at least one, got {len(covs)} and {len(lengths)}"
-        )
-    checked = probabilities("probs", probs, len(covs))
-    for index, (cov, length) in enumerate(zip(covs, lengths, strict=True)):
-        covariance(f"covs[{index}]", cov)
-        positive_int(f"lengths[{index}]", length)
-    same_dimension(**{f"covs[{index}]": cov for index, cov in enumerate(covs)})
-    return checked
 
 
 def _describe(value: Any) -> str:

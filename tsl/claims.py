@@ -246,11 +246,6 @@ def summary(run: Run) -> None:
     ----------
     run : Run
         The chapter's run.
-
-    Raises
-    ------
-    ValueError
-        If `run` is not a run.
     """
     _validate.instance("run", run, Run)
     for measurement in run.measurements:
@@ -272,11 +267,6 @@ def close(label: str, measured: float, predicted: float, *, rel: float = 0.0, ab
     Returns
     -------
     Check
-
-    Raises
-    ------
-    ValueError
-        If a tolerance is negative or neither is positive, or the label or a number is none.
     """
     measured, predicted = _real("measured", measured), _real("predicted", predicted, nan=False)
     tolerance = max(rel * math.fabs(predicted), abs)
@@ -305,13 +295,7 @@ def above(label: str, measured: float, bound: float) -> Check:
 
 
 def inside(label: str, measured: float, low: float, high: float) -> Check:
-    """Check that a measured number lies between `low` and `high`; arguments and result as for `close`.
-
-    Raises
-    ------
-    ValueError
-        If `low` > `high`, or the label or a number is none.
-    """
+    """Check that a measured number lies between `low` and `high`; arguments and result as for `close`."""
     measured = _real("measured", measured)
     low, high = _real("low", low, nan=False), _real("high", high, nan=False)
     if low > high:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tsl import _validate
 from tsl.errors import squared_error
+from tsl.laws import Law
 from tsl.prompts import Moments, Prompts, sample_moments
 
 
@@ -40,11 +41,6 @@ def chain_of_thought(model: Thinker | Baseline, prompts: Prompts, steps: int) ->
     -------
     Tensor of shape (B, steps + 1, d)
         Every estimate; row 0 is ŵ_0.
-
-    Raises
-    ------
-    ValueError
-        If `steps` < 0, the model cannot think, or it returns a chain of another shape.
     """
     _validate.at_least("steps", steps, 0)
     _validate.instance("prompts", prompts, Prompts)
@@ -77,11 +73,6 @@ def pseudo_newton(moments: Moments, gamma: Float[Tensor, "*B d d"], steps: int) 
     -------
     Tensor of shape (B, steps + 1, d)
         Every estimate; row 0 is zero.
-
-    Raises
-    ------
-    ValueError
-        If `steps` < 0 or the shapes disagree.
     """
     _validate.at_least("steps", steps, 0)
     _validate.instance("moments", moments, Moments)
@@ -101,7 +92,7 @@ def pseudo_newton(moments: Moments, gamma: Float[Tensor, "*B d d"], steps: int) 
 
 def sampled_errors(
     gamma: Float[Tensor, "d d"],
-    cov: Float[Tensor, "d d"],
+    law: Law | Float[Tensor, "d d"],
     m: int,
     steps: int,
     size: int,
@@ -114,8 +105,8 @@ def sampled_errors(
     ----------
     gamma : Tensor of shape (d, d)
         Γ of the trained model.
-    cov : Tensor of shape (d, d)
-        Covariance Σ of the test features.
+    law : Law, or Tensor of shape (d, d)
+        Test features.
     m, steps, size : int
         Examples in a prompt, steps k and number of prompts.
     noise : float
@@ -127,5 +118,5 @@ def sampled_errors(
     -------
     Tensor of shape (size, steps + 1)
     """
-    moments = sample_moments(cov, m, size, noise, generator)
+    moments = sample_moments(law, m, size, noise, generator)
     return squared_error(pseudo_newton(moments, gamma, steps), moments.w)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -29,11 +28,6 @@ def power_law(d: int, alpha: float, trace: float | None = None) -> Float[Tensor,
     Returns
     -------
     Tensor of shape (d, d), float64.
-
-    Raises
-    ------
-    ValueError
-        If `d` < 1, `alpha` < 0 or `trace` <= 0.
     """
     _validate.positive_int("d", d)
     _validate.non_negative("alpha", alpha)
@@ -56,11 +50,6 @@ def haar(d: int, generator: torch.Generator) -> Float[Tensor, "d d"]:
     Returns
     -------
     Tensor of shape (d, d), float64.
-
-    Raises
-    ------
-    ValueError
-        If `d` < 1 or `generator` is not a generator.
     """
     _validate.positive_int("d", d)
     _validate.instance("generator", generator, torch.Generator)
@@ -82,11 +71,6 @@ def rotate(cov: Float[Tensor, "d d"], generator: torch.Generator) -> Float[Tenso
     Returns
     -------
     Tensor of shape (d, d).
-
-    Raises
-    ------
-    ValueError
-        If `cov` is not a covariance or `generator` not a generator.
     """
     _validate.covariance("cov", cov)
     q = haar(len(cov), generator).to(cov)
@@ -106,11 +90,6 @@ def hardness(cov: Float[Tensor, "d d"]) -> float:
     -------
     float
         At least d, with equality for isotropic features; infinite when the smallest eigenvalue is zero up to rounding.
-
-    Raises
-    ------
-    ValueError
-        If `cov` is not a covariance.
     """
     spectrum = torch.linalg.eigvalsh(_validate.covariance("cov", cov))
     lowest, total = spectrum[0].item(), spectrum.sum().item()
@@ -129,7 +108,7 @@ def wishart(
     m: int | Sequence[int],
     size: int,
     generator: torch.Generator | None = None,
-) -> Float[Tensor, "*C size d d"]:
+) -> Float[Tensor, "*S d d"]:
     """Empirical covariances Σ̂ = X Xᵀ / m of m Gaussian features, drawn without drawing the features.
 
     Bartlett's decomposition: X = R G with R Rᵀ = Σ, and G Gᵀ = T Tᵀ in law, where T is lower trapezoidal with
@@ -153,8 +132,9 @@ def wishart(
         Symmetric, positive semi-definite, with mean `cov`.
     """
     root = square_root(cov)
-    one = isinstance(m, numbers.Integral)
-    lengths = [_validate.positive_int("m", length) for length in ([m] if one else cast(Sequence[int], m))]
+    one = isinstance(m, str) or not isinstance(m, Sequence)
+    given: Sequence[Any] = [m] if one else cast(Sequence[int], m)
+    lengths = [_validate.positive_int("m", length) for length in given]
     if cov.dim() == 3 and (one or len(cov) != len(lengths)):
         raise ValueError(f"m must hold a length for each of {len(cov)} covariances, got {m!r}")
     _validate.positive_int("size", size)

@@ -26,11 +26,6 @@ def squared_error(chain: Float[Tensor, "B k d"], w: Float[Tensor, "B d"]) -> Flo
     Returns
     -------
     Tensor of shape (B, steps + 1)
-
-    Raises
-    ------
-    ValueError
-        If the shapes disagree.
     """
     _validate.floating("chain", chain)
     _validate.floating("w", w)
@@ -83,6 +78,8 @@ def propagated_error(
 def relative_distance(found: Float[Tensor, "*B d d"], target: Float[Tensor, "d d"]) -> Float[Tensor, "*B"]:
     """Frobenius distance of a matrix, or of a batch of them, from a target, in units of the target's norm."""
     _validate.same_dimension(found=found, target=target)
+    if not target.any():
+        raise ValueError("target must not be zero, got zeros")
     return torch.linalg.matrix_norm(found - target) / torch.linalg.matrix_norm(target)
 
 
@@ -99,11 +96,6 @@ def standard_error(values: Tensor, dim: int = 0) -> Tensor:
     Returns
     -------
     Tensor without the axis `dim`.
-
-    Raises
-    ------
-    ValueError
-        If `values` has no axis `dim`, or fewer than two values along it.
     """
     count = _replicas(values, dim)
     if count < 2:
@@ -126,11 +118,6 @@ def mean_interval(values: Tensor, dim: int = 0, confidence: float = 0.95) -> tup
     Returns
     -------
     mean, low, high : Tensors without the axis `dim`.
-
-    Raises
-    ------
-    ValueError
-        If `confidence` is not inside (0, 1) or there are fewer than two replicas.
     """
     _validate.fraction("confidence", confidence)
     half = standard_error(values, dim) * float(stats.t.ppf((1 + confidence) / 2, _replicas(values, dim) - 1))
@@ -155,8 +142,15 @@ def z_scores(values: Tensor, expected: Any, dim: int = 0) -> Tensor:
     Tensor without the axis `dim`
         Signed; 0 where all replicas equal the prediction.
     """
-    gap = values.mean(dim) - torch.as_tensor(expected, dtype=values.dtype, device=values.device)
-    return torch.where(gap == 0, 0, gap / standard_error(values, dim))
+    spread, mean = standard_error(values, dim), values.mean(dim)
+    try:
+        target = torch.as_tensor(expected, dtype=values.dtype, device=values.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"expected must hold numbers, got {expected!r}") from None
+    if target.shape not in ((), mean.shape):
+        raise ValueError(f"expected must have shape {tuple(mean.shape)}, got shape {tuple(target.shape)}")
+    gap = mean - target
+    return torch.where(gap == 0, 0, gap / spread)
 
 
 def geometric_interval(
@@ -166,7 +160,8 @@ def geometric_interval(
 
     Arguments and result as for `mean_interval`.
     """
-    middle, low, high = (end.exp() for end in mean_interval(values.log(), dim, confidence))
+    logs = _logarithm("values", values)
+    middle, low, high = (end.exp() for end in mean_interval(logs, dim, confidence))
     return middle, low, high
 
 
@@ -185,7 +180,10 @@ def ratio_interval(above: Tensor, below: Tensor, confidence: float = 0.95) -> tu
     ratio, low, high : float
     """
     _validate.fraction("confidence", confidence)
-    upper, lower = above.log(), below.log()
+    upper, lower = _logarithm("above", above), _logarithm("below", below)
+    for name, logs in (("above", upper), ("below", lower)):
+        if len(logs) < 2:
+            raise ValueError(f"{name} must hold at least 2 replicas, got {len(logs)}")
     interval = stats.ttest_ind(upper.cpu(), lower.cpu()).confidence_interval(confidence)
     return (upper.mean() - lower.mean()).exp().item(), math.exp(interval.low), math.exp(interval.high)
 
@@ -204,11 +202,6 @@ def median_interval(values: Float[Tensor, "B k"], confidence: float = 0.95) -> t
     -------
     median, low, high : Tensors of shape (k,)
 
-    Raises
-    ------
-    ValueError
-        If `confidence` is out of range, or there are too few values for it.
-
     Notes
     -----
     The number of values below the true median is Binomial(B, ½), so the r-th smallest and the r-th largest
@@ -226,6 +219,12 @@ def median_interval(values: Float[Tensor, "B k"], confidence: float = 0.95) -> t
         )
     ordered = values.sort(dim=0).values
     return values.quantile(0.5, dim=0), ordered[rank - 1], ordered[size - rank]
+
+
+def _logarithm(name: str, values: Tensor) -> Tensor:
+    if not (_validate.floating(name, values) > 0).all():
+        raise ValueError(f"{name} must be positive, got a smallest one of {values.min().item():.3g}")
+    return values.log()
 
 
 def _replicas(values: Tensor, dim: int) -> int:

@@ -62,11 +62,6 @@ def new(
     -------
     figure, axes
         As `matplotlib.pyplot.subplots` gives them.
-
-    Raises
-    ------
-    ValueError
-        If a number of panels or a size is not positive.
     """
     _validate.positive_int("cols", cols)
     _validate.positive_int("rows", rows)
@@ -88,11 +83,6 @@ def theory(ax: Axes, x: Any, y: Any, label: str | None = None, color: Any = INK,
         Points of the line.
     label, color
         As for `matplotlib.axes.Axes.plot`, as are further keywords.
-
-    Raises
-    ------
-    ValueError
-        If the shapes disagree.
     """
     points = _arrays(x=x, y=y)
     style: dict[str, Any] = {"linestyle": "--", "linewidth": 1.5, "zorder": 5} | kwargs
@@ -128,11 +118,6 @@ def band(
         Where, the measured means and the ends of their intervals.
     label, color
         As for `matplotlib.axes.Axes.plot`, as are further keywords.
-
-    Raises
-    ------
-    ValueError
-        If the shapes disagree.
     """
     x, mean, low, high = _arrays(x=x, mean=mean, low=low, high=high)
     style: dict[str, Any] = {"marker": "o", "zorder": 3} | kwargs
@@ -159,11 +144,6 @@ def points(
         Where, the measured means and the ends of their intervals.
     label, color
         As for `matplotlib.axes.Axes.errorbar`, as are further keywords.
-
-    Raises
-    ------
-    ValueError
-        If the shapes disagree.
     """
     x, mean, low, high = _arrays(x=x, mean=mean, low=low, high=high)
     style: dict[str, Any] = {"fmt": "o", "capsize": 2.5, "elinewidth": 1.2, "zorder": 3} | kwargs
@@ -191,11 +171,6 @@ def quantile_band(
         As for `band`.
     quantiles : pair of floats
         Ends of the band, rising, between 0 and 1.
-
-    Raises
-    ------
-    ValueError
-        If the shapes disagree or the quantiles are none.
     """
     if len(quantiles) != 2 or not 0 <= quantiles[0] <= quantiles[1] <= 1:
         raise ValueError(f"quantiles must be two rising numbers between 0 and 1, got {quantiles!r}")
@@ -219,11 +194,6 @@ def finish(figure: Figure, run: Run) -> Figure:
     -------
     Figure
         Closed for pyplot, so that a notebook does not show it a second time.
-
-    Raises
-    ------
-    ValueError
-        If `figure` is not a figure or `run` not a run.
     """
     _validate.instance("figure", figure, Figure)
     _validate.instance("run", run, Run)

@@ -385,11 +385,6 @@ def train_gpt(
     -------
     training.History
         Losses: the mean over the chain of ‖ŵ_j − w*‖², at every step of the training; and time.
-
-    Raises
-    ------
-    ValueError
-        If an argument is not allowed, or the checkpoint is not of this run.
     """
     _validate.covariance("cov", cov)
     weight = next(model.parameters())

@@ -72,11 +72,6 @@ class Run:
         -------
         torch.Generator
             On the device of the run.
-
-        Raises
-        ------
-        ValueError
-            If `role` is not a text or is empty, or `replica` < 0.
         """
         if not isinstance(role, str) or not role:
             raise ValueError(f"role must be a non-empty text, got {role!r}")
@@ -121,11 +116,6 @@ def start(chapter: str, profile: str = "laptop", device: str = "cpu", seed: int 
     Returns
     -------
     Run
-
-    Raises
-    ------
-    ValueError
-        If the chapter, the profile or the device is unknown or absent, or `seed` is negative.
     """
     profile = os.environ.get("TSL_PROFILE") or profile
     if profile not in PROFILES:
@@ -145,11 +135,6 @@ def check_device(device: str) -> torch.device:
     Returns
     -------
     torch.device
-
-    Raises
-    ------
-    ValueError
-        If torch does not know the name or the device is absent.
     """
     present = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     try:

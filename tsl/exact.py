@@ -91,11 +91,6 @@ def isotropic_error(d: int, m: int, g: float, steps: int, noise: float = 0.0) ->
     Tensor of shape (steps + 1,)
         E‖ŵ_k − w‖² over prompts, weights w ~ N(0, I) and noise; float64, so d at step 0 and infinity beyond 10³⁰⁸.
 
-    Raises
-    ------
-    ValueError
-        If a count is too small, ``g`` is not positive or ``noise`` is negative.
-
     Notes
     -----
     An eigenvalue x of Σ̂ contributes (1 − x/g)^{2k} + (σ²/m)(1 − (1 − x/g)^k)²/x. Both are polynomials in x
@@ -211,11 +206,6 @@ def expected_error(
     -------
     Tensor of shape (steps + 1,)
         E‖(I − Γ⁻¹Σ̂)^k‖_F² = E‖ŵ_k − w‖² for w ~ N(0, I); float64.
-
-    Raises
-    ------
-    ValueError
-        If shapes disagree, ``m`` or ``steps`` is out of range, or Γ is singular.
 
     Notes
     -----
