@@ -8,3 +8,5 @@ else could be done, ``errors`` how far off an answer is, ``advice`` what a pract
 Bad input raises a ``ValueError`` that names the argument, its value and what is allowed: wrong types and shapes, dimensions that disagree, numbers
 out of range, matrices that are not finite, not symmetric or singular where they must not be. Docstrings say only what goes beyond that.
 """
+
+__version__ = "0.1.0"
