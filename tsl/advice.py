@@ -9,6 +9,7 @@ from order statistics that no tail can spoil, and the share of prompts that thin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -235,7 +236,9 @@ def _hardness(law: laws.Law) -> float:
 
 
 def _short(value: float) -> str:
-    """Two significant digits: ``0.83``, ``270``, ``2e15``."""
+    """Two significant digits: ``0.83``, ``270``, ``2e15``, ``inf``."""
+    if not math.isfinite(value):
+        return f"{value}"
     mantissa, exponent = f"{value:.1e}".split("e")
     plain = -4 <= int(exponent) <= 4
     return f"{float(f'{value:.2g}'):g}" if plain else f"{mantissa.removesuffix('.0')}e{int(exponent)}"
