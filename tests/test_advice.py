@@ -58,7 +58,7 @@ def test_an_uncovered_target_draws_a_warning_and_thinking_is_not_recommended():
 
 def test_a_plan_whose_errors_overflow_says_so_and_can_be_printed():
     skewed = torch.diag(torch.tensor([1e4, 1, 1e-4], dtype=torch.float64))
-    made = plan({"skewed": skewed}, torch.eye(3, dtype=torch.float64), lengths=1000, steps=200)
+    made = plan({"skewed": skewed}, torch.eye(3, dtype=torch.float64), lengths=10**6, steps=200)
     assert made.errors["recommended"][:, -1].isinf().all()
     assert made.overthinks
     assert made.best_step <= 1

@@ -246,7 +246,7 @@ def expected_error(
             for i in range(k + 1)
             for j in range(k + 1)
         ]
-        error, lost = math.fsum(terms), 16 * torch.finfo(torch.float64).eps * math.fsum(map(abs, terms))
+        error, lost = math.fsum(terms), 4 * torch.finfo(torch.float64).eps * math.fsum(map(abs, terms))
         if error < 1e3 * lost:
             raise ValueError(
                 f"steps must be < {k} for these gamma, cov and m={m}: the terms of step {k} cancel, and what is left "
