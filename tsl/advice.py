@@ -38,7 +38,7 @@ class TaskCard:
     hardness : float
         Of the law of its rows (`tsl.theory.hardness_spectrum`); tr(Λ)/λ_min(Λ) if they were Gaussian.
     coverage : float
-        1/|λ|_max(Γ⁻¹Σ) of a model trained on this task alone: how much of the target's variance training saw,
+        1/max abs λ(Γ⁻¹Σ) of a model trained on this task alone: how much of the target's variance training saw,
         in the direction where it saw least. Below one half such a model overthinks.
     weight : float
         Recommended probability.
@@ -90,7 +90,7 @@ class Plan:
 
     @property
     def benefit(self) -> tuple[float, float, float]:
-        """Error of one step over the error of the best step: median and 10–90 % of prompts. 1 means none."""
+        """Error of one step over the error of the best step, as median and 10–90 % of prompts. 1 means none."""
         curve = self.errors["recommended"]
         quantiles = torch.quantile(
             curve[:, 1] / curve[:, max(self.best_step, 1)], curve.new_tensor([0.5, 0.1, 0.9])
