@@ -284,7 +284,7 @@ def test_published_notebooks_are_deterministic_and_know_when_they_are_stale(
     assert target.read_text() == text
 
     def staleness() -> str:
-        code = "from tsl.notebooks import *; print(staleness(provenance.chapter_source('02_second')))"
+        code = "from tsl.press.chapters import *; print(staleness(versions.chapter_source('02_second')))"
         command = [sys.executable, "-c", code]
         return subprocess.run(
             command, env=_environment(place, root), capture_output=True, text=True, check=True

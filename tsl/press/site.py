@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import yaml
 
-from tsl import notebooks, paths, provenance
-from tsl.notebooks import Outcome, Settings
+from tsl import paths, versions
+from tsl.press import chapters
+from tsl.press.chapters import Outcome, Settings
 
 INDEX = paths.SITE / "index.html"
 _STAMP = paths.SITE / ".tsl-built"
@@ -61,7 +61,7 @@ def render(settings: Settings, outcomes: list[Outcome]) -> bool:
     built = _RENDER / "_build" / "html"
     if (built / "index.html").exists():
         if not problems and not failed:
-            notebooks.write(built / _STAMP.name, digest)
+            paths.write_whole(built / _STAMP.name, digest)
         _swap(built, paths.SITE)
         shutil.rmtree(_RENDER, ignore_errors=True)
     if problems and not failed:
@@ -70,22 +70,22 @@ def render(settings: Settings, outcomes: list[Outcome]) -> bool:
 
 
 def stage(settings: Settings, failed: Mapping[str, str]) -> Path:
-    """Lay out the source tree that is rendered: configuration, prose pages and executed notebooks."""
+    """Lay out the source tree that is rendered: configuration, prose pages and executed chapters."""
     shutil.rmtree(paths.SOURCE, ignore_errors=True)
     (paths.SOURCE / "notebooks").mkdir(parents=True)
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy2(paths.ROOT / name, paths.SOURCE / name)
     shutil.copytree(paths.BOOK, paths.SOURCE / "book", ignore=shutil.ignore_patterns("__pycache__", ".*"))
     parameters = {"profile": settings.profile, "device": settings.device, "seed": settings.seed}
-    for source in provenance.chapters():
+    for source in versions.chapters():
         target = paths.SOURCE / "notebooks" / f"{source.stem}.ipynb"
         if source.stem in failed:
-            target.write_text(notebooks.dumps(_failure_page(source, failed[source.stem])), encoding="utf-8")
+            target.write_text(chapters.dumps(_failure_page(source, failed[source.stem])), encoding="utf-8")
         else:
-            notebook = notebooks.finished(source, settings)
-            ran = notebooks.read_executed(source, settings)
+            notebook = chapters.finished(source, settings)
+            ran = chapters.read_executed(source, settings)
             notebook.metadata["tsl"]["seconds"] = ran.metadata.tsl.get("seconds") if ran is not None else None
-            target.write_text(notebooks.dumps(_shown_with(notebook, parameters)), encoding="utf-8")
+            target.write_text(chapters.dumps(_shown_with(notebook, parameters)), encoding="utf-8")
     return paths.SOURCE
 
 
@@ -107,7 +107,7 @@ def _failure_page(source: Path, error: str) -> Any:
     title = next((line for line in lines if line.startswith("# ")), f"# {source.stem}")
     text = f"{title}\n\n:::{{error}}\nThis chapter did not run.\n:::\n\n````text\n{error}\n````\n"
     cell = nbformat.v4.new_markdown_cell(text, id="cell-001")
-    return nbformat.v4.new_notebook(cells=[cell], metadata=notebooks.METADATA)
+    return nbformat.v4.new_notebook(cells=[cell], metadata=chapters.METADATA)
 
 
 def build(source: Path, output: Path, log: Path) -> list[str]:
@@ -136,7 +136,7 @@ def build(source: Path, output: Path, log: Path) -> list[str]:
 def _digest(tree: Path) -> str:
     """Digest of a folder's files and of all that turns them into pages."""
     digest = hashlib.sha256()
-    for path in [*sorted(tree.rglob("*")), paths.REQUIREMENTS, *sorted(paths.PACKAGE.glob("*.py"))]:
+    for path in [*sorted(tree.rglob("*")), paths.REQUIREMENTS, *sorted(paths.PACKAGE.rglob("*.py"))]:
         if path.is_file():
             digest.update(
                 f"{path.relative_to(paths.ROOT) if path.is_relative_to(tree) else path.name}\0".encode()
@@ -167,9 +167,9 @@ def make(settings: Settings, force: bool = False) -> int:
         Execute every chapter, changed or not.
     """
     began = time.monotonic()
-    sources = provenance.chapters()
+    sources = versions.chapters()
     print(f"Chapters ({settings.profile} profile, {settings.device}, seed {settings.seed}):", flush=True)
-    outcomes = notebooks.execute(sources, settings, force=force)
+    outcomes = chapters.execute(sources, settings, force=force)
     for outcome in outcomes:
         if not outcome.ran:
             print(f"  {outcome.chapter}: unchanged (took {outcome.seconds:.1f} s when it ran)")
@@ -193,21 +193,3 @@ def make(settings: Settings, force: bool = False) -> int:
     if failures:
         print(f"without the chapters that failed: {', '.join(failures)}", file=sys.stderr)
     return 1 if failures else 0
-
-
-def table_of_contents() -> list[str]:
-    """Files that the table of contents names, without suffix, in reading order."""
-    toc = yaml.safe_load((paths.ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    found: list[str] = []
-
-    def walk(node: Any) -> None:
-        if isinstance(node, dict):
-            found.extend(node[name] for name in ("root", "file") if name in node)
-            for name in ("parts", "chapters", "sections"):
-                walk(node.get(name))
-        elif isinstance(node, list):
-            for child in node:
-                walk(child)
-
-    walk(toc)
-    return found
