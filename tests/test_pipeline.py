@@ -2,13 +2,17 @@
 
 import ast
 import atexit
+import itertools
 import shutil
+import subprocess
+import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import nbformat
 import pytest
@@ -296,3 +300,108 @@ def test_wrong_arguments_end_with_status_2_and_write_nothing(
     assert cli.main(arguments) == 2
     assert message in capsys.readouterr().err
     assert sorted(tiny.root.rglob("*")) == before
+
+
+def test_a_chapter_that_cannot_be_read_is_a_failing_chapter(tiny: SimpleNamespace) -> None:
+    tiny.chapter.write_text(CHAPTER.replace("print(alpha", "print alpha"))
+    said: list[str] = []
+    (outcome,) = chapters.execute([tiny.chapter], chapters.Settings("ci"), say=said.append)
+    assert "01_first: code must be Python" in str(outcome.error)
+    assert [line.split(" after")[0] for line in said] == ["  01_first: FAILED"]
+
+
+@pytest.fixture
+def lab(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Stand-ins for an experiment and for the store of records; `calls` holds how the store was asked."""
+
+    def settings(**axes: Any) -> dict[str, Any]:
+        if unknown := axes.keys() - {"n", "kind"}:
+            raise ValueError(f"axes must be n, kind, got {', '.join(unknown)}")
+        return {"n": 1, "kind": "a"} | axes
+
+    def sweep(job: Any, points: list[dict[str, Any]], folder: Path, **options: Any) -> list[Any]:
+        calls.append(SimpleNamespace(job=job, folder=folder, **options))
+        return [{"settings": point} for point in points]
+
+    def grid(**axes: list[Any]) -> list[dict[str, Any]]:
+        return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+
+    calls: list[SimpleNamespace] = []
+    records = SimpleNamespace(sweep=sweep, grid=grid)
+    experiment = SimpleNamespace(
+        settings=settings, job=print, headline=lambda record: str(record["settings"])
+    )
+    for name, module in {
+        "tsl.lab": SimpleNamespace(records=records, transformers=experiment, __path__=[]),
+        "tsl.lab.records": records,
+        "tsl.lab.transformers": experiment,
+    }.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(versions, "module_version", lambda module: f"version of {module}")
+    return SimpleNamespace(calls=calls, job=print)
+
+
+def test_a_sweep_asks_for_every_point_of_the_grid(
+    lab: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["sweep", "transformers", "n=4,6", "kind=b", "--folder", str(tmp_path / "out")]
+    assert cli.main([*arguments, "--workers", "1", "--checkpoints", str(tmp_path / "ck")]) == 0
+    assert capsys.readouterr().out == "{'n': 4, 'kind': 'b'}\n{'n': 6, 'kind': 'b'}\n"
+    (call,) = lab.calls
+    assert call.job.func is lab.job
+    assert call.job.keywords == {"device": "cpu", "checkpoints": tmp_path / "ck", "progress": True}
+    assert (call.folder, call.workers, call.scheduler) == (tmp_path / "out", 1, None)
+    assert call.code == "version of lab.transformers"
+    # The workers of a scheduler have devices of their own, and show no progress here.
+    assert cli.main([*arguments, "--scheduler", "tcp://a:1", "--device", "cuda:9", "--workers", "1"]) == 0
+    assert lab.calls[-1].scheduler == "tcp://a:1"
+    assert lab.calls[-1].job.keywords == {"device": "cuda:9", "checkpoints": None, "progress": False}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Missing argument"),
+        (["gardening"], "'gardening' is not one of 'transformers', 'reasoning'"),
+        (["transformers", "n"], "name=value,value"),
+        (["transformers", "n=4,"], "name=value,value, got 'n=4,'"),
+        (["transformers", "colour=3"], "axes must be n, kind, got colour"),
+        (["transformers", "n=4", "n=5"], "each field once"),
+        (["transformers", "--device", "tpu"], "device must be one of"),
+        (["transformers", "--workers", "0"], "0 is not in the range x>=1"),
+    ],
+)
+def test_a_sweep_that_cannot_be_is_refused(
+    lab: SimpleNamespace, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert cli.main(["sweep", *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert lab.calls == []
+
+
+def test_axes_are_read_as_json_and_else_as_text() -> None:
+    texts = ["n=10,20", "alpha=0.5,null", "encoding=pairs"]
+    assert cli.parse_axes(texts) == {"n": [10, 20], "alpha": [0.5, None], "encoding": ["pairs"]}
+    assert cli.parse_axes([]) == {}
+    for text in ("n", "=1", "n=", "n=1,", "n=1,,2"):
+        with pytest.raises(ValueError, match="name=value,value"):
+            cli.parse_axes([text])
+    with pytest.raises(ValueError, match="'n' again"):
+        cli.parse_axes(["n=10", "d=2", "n=20"])
+
+
+def test_a_command_that_is_interrupted_ends_with_status_130(
+    tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(chapters, "execute", interrupted)
+    assert cli.main(["execute"]) == 130
+    assert "interrupted: what was finished is kept" in capsys.readouterr().err
+
+
+def test_asking_for_help_takes_no_torch() -> None:
+    code = "import sys; from tsl import cli; cli.main(['book', '-h']); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"

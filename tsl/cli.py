@@ -99,13 +99,7 @@ def publish(settings: Any, force: bool) -> int:
 def _execute(sources: list[Path], settings: Any, force: bool) -> int:
     from tsl.press import chapters
 
-    outcomes = chapters.execute(sources, settings, force=force)
-    for outcome in outcomes:
-        if outcome.error:
-            click.echo(f"\nChapter {outcome.chapter} failed in {outcome.error}", err=True)
-        elif not outcome.ran:
-            click.echo(f"  {outcome.chapter}: unchanged")
-    return int(any(outcome.error for outcome in outcomes))
+    return int(bool(chapters.report(chapters.execute(sources, settings, force=force))))
 
 
 @tsl.command()

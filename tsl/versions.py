@@ -10,7 +10,7 @@ import re
 import threading
 from collections.abc import Iterable
 from functools import cache
-from modulefinder import ModuleFinder
+from modulefinder import Module, ModuleFinder
 from pathlib import Path
 from typing import Any
 
@@ -111,13 +111,11 @@ def imported_modules(*codes: str) -> dict[str, Path]:
     finder = _Finder(path=[str(paths.PACKAGE.parent)])
     finder.import_hook("tsl")
     for code in codes:
-        finder.scan_code(_compiled(code), finder.add_module("__main__"))
-    found = {
-        name.partition(".")[2]: Path(module.__file__)
-        for name, module in finder.modules.items()
-        if module.__file__
+        finder.scan_code(_compiled(code), Module("__main__"))
+    files: dict[str, Any] = {
+        name.removeprefix("tsl").lstrip("."): module for name, module in finder.modules.items()
     }
-    return {name or "__init__": found[name] for name in sorted(found)}
+    return {name or "__init__": Path(files[name].__file__) for name in sorted(files)}
 
 
 class _Finder(ModuleFinder):

@@ -6,10 +6,12 @@ packages. Prose, captions and comments are merged from the source afterwards (`m
 new run. Every file is written beside its place and moved there, so that an interrupted run leaves nothing half done.
 """
 
+import functools
 import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -25,6 +27,7 @@ from typing import Any
 import joblib
 import nbformat
 import yaml
+from tqdm import tqdm
 
 from tsl import paths, versions
 
@@ -238,15 +241,22 @@ def dumps(notebook: Any) -> str:
 # --- publishing -----------------------------------------------------------------------------------------------------
 
 
-def finished(source: Path, settings: Settings) -> Any:
-    """Notebook of an executed chapter as it is published: current prose, outputs, and what they were made from."""
+def finished(source: Path, settings: Settings, *besides: str) -> Any:
+    """Notebook of an executed chapter as it is published: current prose, outputs, and what they were made from.
+
+    Parameters
+    ----------
+    source, settings
+        Which chapter, run how.
+    besides
+        What else is to stand in its metadata, such as ``"seconds"``.
+    """
     executed = read_executed(source, settings)
     if executed is None:
         raise FileNotFoundError(f"{source.stem} has not been executed in profile {settings.profile}")
     notebook = merge(versions.read_source(source), executed)
-    notebook.metadata["tsl"] = {
-        name: value for name, value in executed.metadata.tsl.items() if name in _PUBLISHED
-    }
+    shown = (*_PUBLISHED, *besides)
+    notebook.metadata["tsl"] = {name: value for name, value in executed.metadata.tsl.items() if name in shown}
     return notebook
 
 
@@ -296,8 +306,11 @@ def staleness(source: Path) -> str | None:
 # --- running --------------------------------------------------------------------------------------------------------
 
 
+_say = functools.partial(print, flush=True)
+
+
 def execute(
-    sources: list[Path], settings: Settings, force: bool = False, say: Callable[[str], None] = print
+    sources: list[Path], settings: Settings, force: bool = False, say: Callable[[str], None] = _say
 ) -> list[Outcome]:
     """Execute the chapters whose key changed, a few at a time, and report on each.
 
@@ -330,68 +343,65 @@ def _unchanged(source: Path, settings: Settings) -> Outcome:
     return Outcome(source.stem, seconds, ran=False)
 
 
+def report(outcomes: Iterable[Outcome]) -> list[str]:
+    """Say what did not run and, on standard error, what failed and how; returns the names of chapters that failed."""
+    for outcome in outcomes:
+        if not outcome.ran:
+            _say(f"  {outcome.chapter}: unchanged (took {outcome.seconds:.1f} s when it ran)")
+        elif outcome.error:
+            print(f"\nChapter {outcome.chapter} failed in {outcome.error}", file=sys.stderr)
+    return [outcome.chapter for outcome in outcomes if outcome.error]
+
+
 class _Board:
     """Progress: a line for each chapter that ends and, on a terminal, a live line of those under way."""
 
     def __init__(self, total: int, say: Callable[[str], None]) -> None:
-        self.total, self.say, self.ended = total, say, 0
-        self.live: dict[str, str] = {}
-        self.terminal = sys.stdout.isatty()
-        self.lock = threading.Lock()
-        self.closed = threading.Event()
-        if self.terminal:
-            threading.Thread(target=self._refresh, daemon=True).start()
+        self.say, self.cells, self.closed = say, dict[str, str](), threading.Event()
+        self.bar = tqdm(
+            total=total,
+            file=sys.stdout,
+            disable=not sys.stdout.isatty(),
+            leave=False,
+            bar_format="  [{n}/{total}] running: {desc}",
+        )
+        threading.Thread(target=self._live, daemon=True).start()
 
-    def _refresh(self) -> None:
-        while not self.closed.wait(2):
-            with self.lock:
-                self._draw()
+    def _live(self) -> None:
+        while not self.bar.disable and not self.closed.wait(1):
+            logs = [f"{name} {cell} {last_line(progress_log(name))}" for name, cell in [*self.cells.items()]]
+            line = " · ".join(text.strip() for text in logs)
+            self.bar.set_description_str(line[: shutil.get_terminal_size().columns - 25])
 
     def update(self, chapter: str, cell: int, cells: int) -> None:
-        with self.lock:
-            if chapter not in self.live and not self.terminal:
-                self.say(f"  {chapter}: running {cells} cells")
-            self.live[chapter] = f"{chapter} {cell}/{cells}"
-            self._draw()
+        if chapter not in self.cells and self.bar.disable:
+            self._line(f"  {chapter}: running {cells} cells")
+        self.cells[chapter] = f"{cell}/{cells}"
 
     def end(self, chapter: str, text: str) -> None:
-        with self.lock:
-            self.live.pop(chapter, None)
-            self.ended += 1
-            self._erase()
-            self.say(f"  {chapter}: {text}")
-            self._draw()
+        self.cells.pop(chapter, None)
+        self.bar.update()
+        self._line(f"  {chapter}: {text}")
+
+    def _line(self, text: str) -> None:
+        with tqdm.external_write_mode(sys.stdout):
+            self.say(text)
 
     def close(self) -> None:
         self.closed.set()
-        with self.lock:
-            self._erase()
-
-    def _draw(self) -> None:
-        if self.terminal and self.live:
-            width = os.get_terminal_size().columns
-            live = [
-                " ".join(filter(None, (text, last_line(progress_log(name)))))
-                for name, text in self.live.items()
-            ]
-            line = f"  [{self.ended}/{self.total}] running: " + " · ".join(live)
-            sys.stdout.write("\r\x1b[K" + line[: width - 1])
-            sys.stdout.flush()
-
-    def _erase(self) -> None:
-        if self.terminal:
-            sys.stdout.write("\r\x1b[K")
-            sys.stdout.flush()
+        self.bar.close()
 
 
 def _run(source: Path, settings: Settings, board: _Board) -> Outcome:
     """Execute one chapter; what goes wrong becomes its outcome, so that the others go on."""
-    began, error = time.monotonic(), None
+    began, error, plain = time.monotonic(), None, None
+    progress_log(source.stem).unlink(missing_ok=True)
     try:
         # What the run is made from is taken before it starts: an edit meanwhile must not be credited to it.
         made_from, taken = origin(source), own(source, settings)
-        progress_log(source.stem).unlink(missing_ok=True)
-        notebook = clean(_papermill(source, settings, board))
+        plain = versions.read_source(source)
+        tell = functools.partial(board.update, source.stem)
+        notebook = clean(_papermill(plain, settings, _environment(settings, source.stem), tell))
         # Records that the run itself has stored belong to what it was made from.
         made_from |= {"records_version": records_version(source.stem)}
         notebook.metadata["tsl"] = {
@@ -403,7 +413,7 @@ def _run(source: Path, settings: Settings, board: _Board) -> Outcome:
         }
         paths.write_whole(settings.folder / f"{source.stem}.ipynb", dumps(notebook))
     except Exception as problem:
-        error = describe(problem, source)
+        error = describe(problem, plain)
     seconds = time.monotonic() - began
     board.end(source.stem, f"FAILED after {seconds:.1f} s" if error else f"ran in {seconds:.1f} s")
     return Outcome(source.stem, seconds, ran=True, error=error)
@@ -425,54 +435,55 @@ def last_line(log: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
+def importable() -> str:
+    """A ``PYTHONPATH`` on which another process finds this package first."""
+    search = [str(paths.PACKAGE.parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    return os.pathsep.join(dict.fromkeys(part for part in search if part))
+
+
 def _environment(settings: Settings, chapter: str) -> dict[str, str]:
     """Environment of a run: this package, no personal start-up files, no progress bars on the page."""
-    environment = {name: value for name, value in os.environ.items() if name != "TSL_PROFILE"}
-    search = [str(paths.PACKAGE.parent), *environment.get("PYTHONPATH", "").split(os.pathsep)]
     threads = max(1, (os.cpu_count() or 1) // settings.workers)
-    return (
-        {"OMP_NUM_THREADS": str(threads)}
-        | environment
-        | {
-            "PYTHONPATH": os.pathsep.join(dict.fromkeys(part for part in search if part)),
-            "PYTHONHASHSEED": "0",
-            "TQDM_DISABLE": "1",
-            "TSL_PROGRESS": str(progress_log(chapter)),
-            "IPYTHONDIR": str(paths.BUILD / "ipython"),
-            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-            "MPLCONFIGDIR": str(paths.BUILD / "matplotlib"),
-        }
-    )
+    environment = {"OMP_NUM_THREADS": str(threads), **os.environ} | {
+        "PYTHONPATH": importable(),
+        "PYTHONHASHSEED": "0",
+        "TQDM_DISABLE": "1",
+        "TSL_PROGRESS": str(progress_log(chapter)),
+        "IPYTHONDIR": str(paths.BUILD / "ipython"),
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        "MPLCONFIGDIR": str(paths.BUILD / "matplotlib"),
+    }
+    environment.pop("TSL_PROFILE", None)  # the profile is a parameter
+    return environment
 
 
-def _papermill(source: Path, settings: Settings, board: _Board) -> Any:
+def _papermill(
+    notebook: Any, settings: Settings, environment: dict[str, str], tell: Callable[[int, int], None]
+) -> Any:
+    """Run a notebook, telling the number of each code cell as it starts."""
     import papermill
     from papermill.clientwrap import PapermillNotebookClient
     from papermill.engines import Engine, papermill_engines
 
-    class Telling(Engine):
-        """Papermill's own way, in a kernel of a chosen environment, telling the number of each code cell."""
+    class Told(Engine):
+        """Papermill's own engine with a choice of the kernel's environment."""
 
         @classmethod
         def execute_managed_notebook(
-            cls, nb_man: Any, kernel_name: str, tell: Any, kernel: Any, **options: Any
+            cls, nb_man: Any, kernel_name: str, begin: Any, kernel: Any, **options: Any
         ) -> None:
             code = [index for index, cell in enumerate(nb_man.nb.cells) if cell.cell_type == "code"]
+            client = PapermillNotebookClient(
+                nb_man,
+                kernel_name=kernel_name,
+                timeout=None,
+                on_cell_execute=lambda cell, cell_index: begin(code.index(cell_index) + 1, len(code)),
+            )
+            client.execute(**kernel)
 
-            def begin(cell: Any, cell_index: int) -> None:
-                tell(code.index(cell_index) + 1, len(code))
-
-            PapermillNotebookClient(
-                nb_man, kernel_name=kernel_name, timeout=None, on_cell_execute=begin
-            ).execute(**kernel)
-
-    papermill_engines.register("tsl", Telling)
-    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this Python's kernel, not one a person has installed
-    notebook = versions.read_source(source)
-    notebook.metadata["kernelspec"] = METADATA["kernelspec"]
-    notebook.metadata["language_info"] = {"name": "python"}
-    # What a kernel prints past its notebook goes nowhere: a pipe would stay open for as long as any child of it.
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    papermill_engines.register("tsl", Told)
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this Python's kernel, not one that a person has installed
+    notebook.metadata |= {"kernelspec": METADATA["kernelspec"], "language_info": {"name": "python"}}
     return papermill.execute_notebook(
         notebook,
         None,
@@ -480,8 +491,14 @@ def _papermill(source: Path, settings: Settings, board: _Board) -> Any:
         engine_name="tsl",
         kernel_name="python3",
         progress_bar=False,
-        tell=lambda cell, cells: board.update(source.stem, cell, cells),
-        kernel=quiet | {"cwd": str(paths.NOTEBOOKS), "env": _environment(settings, source.stem)},
+        begin=tell,
+        # What a kernel prints past its notebook goes nowhere: a pipe would stay open for as long as any child of it.
+        kernel={
+            "cwd": str(paths.NOTEBOOKS),
+            "env": environment,
+            "stdout": subprocess.DEVNULL,
+            "stderr": subprocess.DEVNULL,
+        },
     )
 
 
@@ -492,13 +509,13 @@ def _taken(notebook: Any, settings: Settings) -> dict[str, Any]:
     return {name: value for name, value in asdict(settings).items() if name in names}
 
 
-def describe(problem: Exception, source: Path) -> str:
+def describe(problem: Exception, source: Any) -> str:
     """What failed, for a person: the number and text of the cell, then the end of the traceback."""
     from papermill.exceptions import PapermillExecutionError
 
     if not isinstance(problem, PapermillExecutionError):
         return f"{type(problem).__name__}: {problem}"
-    code = [cell for cell in versions.read_source(source).cells if cell.cell_type == "code"]
+    code = [cell for cell in source.cells if cell.cell_type == "code"]
     number = next((i for i, cell in enumerate(code, start=1) if cell.source == problem.source), None)
     place = f"code cell {number} of {len(code)}" if number else "a code cell"
     traceback = _ANSI.sub("", "\n".join(problem.traceback)).splitlines()
