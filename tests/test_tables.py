@@ -53,9 +53,9 @@ def test_a_table_that_cannot_be_used_is_named(name, text, message, tmp_path, ref
 
 
 def test_spectra_by_name_and_from_files(tmp_path, refuses) -> None:
-    torch.testing.assert_close(tables.spectrum("1/i", 5), covariance.power_law(5, 1.0, trace=5.0))
+    torch.testing.assert_close(tables.spectrum("1/i", 5), covariance.power_law(5, 1.0))
     torch.testing.assert_close(tables.spectrum("iso", 4), torch.eye(4, dtype=torch.float64))
-    torch.testing.assert_close(tables.spectrum("i^-0.5", 4), covariance.power_law(4, 0.5, trace=4.0))
+    torch.testing.assert_close(tables.spectrum("i^-0.5", 4), covariance.power_law(4, 0.5))
     (tmp_path / "values.csv").write_text("3\n2\n1\n")
     (tmp_path / "whole.csv").write_text("2,1\n1,2\n")
     (tmp_path / "skew.csv").write_text("2,1\n0,2\n")
