@@ -229,15 +229,17 @@ class Api(_Generated):
 
     def run(self) -> list[nodes.Node]:
         hidden = set(self.options.get("except", "").split())
-        wanted = (self.arguments[0].split() if self.arguments else None) or [
-            path.stem for path in sorted(paths.PACKAGE.glob("[a-z]*.py")) if path.stem not in hidden
-        ]
+        modules = {
+            ".".join(path.relative_to(paths.PACKAGE).with_suffix("").parts): path
+            for path in sorted(paths.PACKAGE.rglob("[a-z]*.py"))
+        }
+        shown = {name: path for name, path in modules.items() if name.split(".")[0] not in hidden}
         found: list[nodes.Node] = []
-        for name in wanted:
-            path = paths.PACKAGE / f"{name}.py"
+        for name in (self.arguments[0].split() if self.arguments else None) or shown:
+            path = modules[name]
             self.depend_on(path)
             tree = ast.parse(path.read_text(encoding="utf-8"))
-            section = nodes.section(ids=[f"tsl-{name}"])
+            section = nodes.section(ids=[nodes.make_id(f"tsl-{name}")])
             section += nodes.title("", "", nodes.literal(text=f"tsl.{name}"))
             section += nodes.paragraph(
                 text=(ast.get_docstring(tree) or "").split("\n\n")[0].replace("``", "")
