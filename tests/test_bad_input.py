@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from tsl import baselines, claims, cot, covariance, errors, figures, lsa, prompts, runs, theory
+from tsl import baselines, claims, cot, covariance, errors, figures, laws, lsa, prompts, runs, texts, theory
 
 EYE = torch.eye(3, dtype=torch.float64)
 GENERATOR = torch.Generator().manual_seed(0)
@@ -67,6 +67,9 @@ def not_number(lowest: float | None, none: bool = False) -> Bad:
 
 NOT_GENERATOR: Bad = [(0, "got 0"), ("seed", "got 'seed'")]
 NOT_PROMPTS: Bad = [(EYE, "got a tensor"), (None, "got None"), (MOMENTS, "got Moments")]
+NOT_ROWS: Bad = [(LINE, "got [1.0, 2.0]"), (torch.ones(0, 3), "got shape (0, 3)"), (EYE[0], "got shape (3,)")]
+NOT_ROWS += [(EYE / 0, "NaN or infinite")]
+NOT_CONFIDENCE: Bad = [(v, f"got {v!r}") for v in (0, 1, 0.0, 1.0, 95.0, -0.1, math.nan, True, "high", None)]
 NOT_MOMENTS: Bad = [(EYE, "got a tensor"), (BATCH, "got Prompts")]
 NOT_TEXT: Bad = [("", "got ''"), (3, "got 3"), (None, "got None")]
 NOT_REAL: Bad = [("x", "got 'x'"), (None, "got None"), ([1.0, 2.0], "got [1.0, 2.0]")]
@@ -81,26 +84,26 @@ NOT_PROBABILITIES: Bad = [
     ("ab", "got 'ab'"),
     (None, "got None"),
 ]
-NOT_COVS: Bad = [([], "at least one, got 0"), ([EYE], "got 1 and 2"), (3, "got 3"), ("ab", "got 'ab'")]
+NOT_TASKS: Bad = [([], "at least one"), ([EYE], "got [5, 9]"), (3, "got 3"), ("ab", "got 'ab'")]
 NOT_LENGTHS: Bad = [
-    ([5], "got 2 and 1"),
+    ([5], "got [5]"),
     ([5, 0], "got 0"),
     ([5, 2.0], "got 2.0"),
     ([True, 5], "got True"),
     (7, "got 7"),
 ]
-NOT_COVS += [([EYE, value], got) for value, got in NOT_COVARIANCE] + [
-    ([EYE, diagonal(1, 1)], "covs[1] has d=2")
+NOT_TASKS += [([EYE, value], got) for value, got in NOT_COVARIANCE] + [
+    ([EYE, diagonal(1, 1)], "tasks[1] has d=2")
 ]
-MIXTURE = {"covs": [EYE, EYE], "probs": [0.5, 0.5], "lengths": [5, 9]}
-NOT_MIXTURE = {"covs": NOT_COVS, "probs": NOT_PROBABILITIES, "lengths": NOT_LENGTHS}
+MIXTURE = {"tasks": [EYE, EYE], "probs": [0.5, 0.5], "lengths": [5, 9]}
+NOT_MIXTURE = {"tasks": NOT_TASKS, "probs": NOT_PROBABILITIES, "lengths": NOT_LENGTHS}
 TASKS = prompts.TaskMixture(**MIXTURE)
 CHECK = claims.below("x", 1.0, 2.0)
 TWO = torch.ones(2, 2, 3, dtype=torch.float64)
 
-SAMPLER = {"cov": EYE, "size": 2, "noise": 0.0, "generator": GENERATOR}
+SAMPLER = {"law": EYE, "size": 2, "noise": 0.0, "generator": GENERATOR}
 NOT_SAMPLER = {
-    "cov": NOT_COVARIANCE,
+    "law": NOT_COVARIANCE,
     "size": not_count(1),
     "noise": not_number(None),
     "generator": NOT_GENERATOR,
@@ -135,7 +138,12 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
     covariance.square_root: ({"cov": EYE}, {"cov": NOT_COVARIANCE}),
     covariance.wishart: (
         {"cov": EYE, "m": 4, "size": 2, "generator": GENERATOR},
-        {"cov": NOT_COVARIANCE, "m": not_count(1), "size": not_count(1), "generator": NOT_GENERATOR},
+        {
+            "cov": NOT_COVARIANCE,
+            "m": [row for row in not_count(1) if row[0] != [3]],
+            "size": not_count(1),
+            "generator": NOT_GENERATOR,
+        },
     ),
     prompts.Prompts: (
         {"x": BATCH.x, "y": BATCH.y, "w": BATCH.w},
@@ -169,43 +177,76 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
         {"size": 2, "generator": GENERATOR},
         {"size": not_count(1), "generator": NOT_GENERATOR},
     ),
-    theory.second_moment: ({"cov": EYE, "n": 4}, {"cov": NOT_COVARIANCE, "n": not_count(1)}),
-    theory.gamma: (
-        {"cov": EYE, "n": 4, "noise": 0.0},
-        {"cov": NOT_COVARIANCE, "n": not_count(1), "noise": not_number(None)},
+    laws.gaussian: ({"cov": EYE}, {"cov": NOT_COVARIANCE}),
+    laws.student: (
+        {"cov": EYE, "dof": 5.0},
+        {"cov": NOT_COVARIANCE, "dof": [(2.0, "got 2.0"), (math.nan, "got nan"), (-1, "got -1")]},
     ),
-    theory.gamma_mixture: (
-        MIXTURE,
-        {**NOT_MIXTURE, "covs": [*NOT_COVS, ([diagonal(1, 1, 0), diagonal(1, 0, 0)], "singular")]},
+    laws.rows: ({"x": EYE, "jitter": 0.0}, {"x": NOT_ROWS, "jitter": not_number(None)}),
+    laws.standardise: ({"x": EYE, "reference": EYE}, {"x": NOT_ROWS, "reference": NOT_ROWS}),
+    laws.unit_range: ({"x": EYE}, {"x": NOT_ROWS}),
+    theory.second_moment: (
+        {"law": EYE, "n": 4, "middle": EYE},
+        {
+            "law": NOT_COVARIANCE,
+            "n": not_count(1),
+            "middle": [row for row in NOT_SQUARE if row[0] is not None] + OTHER_SIZE,
+        },
     ),
-    theory.direct_error: (
-        {"gamma": EYE, "cov": EYE, "m": 4, "noise": 0.0},
+    theory.hardness_spectrum: ({"law": EYE}, {"law": NOT_COVARIANCE}),
+    theory.matched_direct_error: (
+        {"law": EYE, "n": 4, "m": 4},
+        {"law": NOT_COVARIANCE, "n": not_count(1), "m": not_count(1)},
+    ),
+    theory.cot_error: (
+        {"gamma": EYE, "law": EYE, "m": 4, "steps": 2},
         {
             "gamma": [*NOT_SQUARE, *SINGULAR, *OTHER_SIZE],
-            "cov": [*NOT_COVARIANCE, *OTHER_SIZE],
+            "law": [*NOT_COVARIANCE, *OTHER_SIZE],
+            "m": not_count(1),
+            "steps": not_count(0),
+        },
+    ),
+    theory.gamma: (
+        {"law": EYE, "n": 4, "noise": 0.0},
+        {"law": NOT_COVARIANCE, "n": not_count(1), "noise": not_number(None)},
+    ),
+    theory.gamma_mixture: (
+        {**MIXTURE, "noise": 0.0},
+        {
+            **NOT_MIXTURE,
+            "noise": not_number(None),
+            "tasks": [*NOT_TASKS, ([diagonal(1, 1, 0), diagonal(1, 0, 0)], "singular")],
+        },
+    ),
+    theory.direct_error: (
+        {"gamma": EYE, "law": EYE, "m": 4, "noise": 0.0},
+        {
+            "gamma": [*NOT_SQUARE, *SINGULAR, *OTHER_SIZE],
+            "law": [*NOT_COVARIANCE, *OTHER_SIZE],
             "m": not_count(1),
             "noise": not_number(None),
         },
     ),
     theory.direct_error_bound: (
-        {"cov": EYE, "n": 4, "m": 4},
-        {"cov": NOT_COVARIANCE, "n": not_count(1), "m": not_count(1)},
+        {"law": EYE, "n": 4, "m": 4},
+        {"law": NOT_COVARIANCE, "n": not_count(1), "m": not_count(1)},
     ),
     theory.cot_error_limit: (
-        {"gamma": EYE, "cov": EYE, "k": 2},
+        {"gamma": EYE, "law": EYE, "k": 2},
         {
             "gamma": [*NOT_SQUARE, *SINGULAR, *OTHER_SIZE],
-            "cov": [*NOT_COVARIANCE, *OTHER_SIZE],
+            "law": [*NOT_COVARIANCE, *OTHER_SIZE],
             "k": not_count(0),
         },
     ),
     theory.cot_error_bound: (
-        {"cov": EYE, "n": 4, "k": 2},
-        {"cov": NOT_COVARIANCE, "n": not_count(1), "k": not_count(0)},
+        {"law": EYE, "n": 4, "k": 2},
+        {"law": NOT_COVARIANCE, "n": not_count(1), "k": not_count(0)},
     ),
     theory.required_context: (
-        {"cov": EYE, "k": 2, "eps": 0.1},
-        {"cov": NOT_COVARIANCE, "k": not_count(1), "eps": not_number(0.0)},
+        {"law": EYE, "k": 2, "eps": 0.1},
+        {"law": NOT_COVARIANCE, "k": not_count(1), "eps": not_number(0.0)},
     ),
     theory.spectrum_edge: (
         {"gamma": EYE, "cov": EYE, "m": 4},
@@ -237,8 +278,8 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
         {"gamma": [*NOT_SQUARE, *SINGULAR], "c": not_number(0.0)},
     ),
     lsa.LinearSelfAttention.from_theory: (
-        {"cov": EYE, "n": 4, "c": 1.0},
-        {"cov": NOT_COVARIANCE, "n": not_count(1), "c": not_number(0.0)},
+        {"law": EYE, "n": 4, "c": 1.0},
+        {"law": NOT_COVARIANCE, "n": not_count(1), "c": not_number(0.0)},
     ),
     MODEL.forward: (
         {"embedding": EMBEDDING, "n": 4},
@@ -267,6 +308,14 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
             "steps": not_count(1),
             "learning_rate": not_number(0.0, none=True),
             "c": not_number(0.0),
+        },
+    ),
+    lsa.population_optimum: (
+        {"law": EYE, "n": 4, "noise": 0.0},
+        {
+            "law": [*NOT_COVARIANCE, (diagonal(1, 1, 0), "singular")],
+            "n": not_count(1),
+            "noise": not_number(None),
         },
     ),
     lsa.empirical_optimum: (
@@ -314,6 +363,16 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
             "steps": not_count(0),
         },
     ),
+    cot.sampled_errors: (
+        {**SAMPLER, "m": 4, "gamma": EYE, "steps": 2},
+        {
+            **NOT_SAMPLER,
+            "m": not_count(1),
+            "gamma": [*NOT_SQUARE, *SINGULAR, *OTHER_SIZE],
+            "steps": not_count(0),
+        },
+    ),
+    prompts.join: ({"parts": [MOMENTS]}, {"parts": [([], "got none")]}),
     baselines.ols: (SOLVER, NOT_SOLVER),
     baselines.ridge: ({**SOLVER, "penalty": 1.0}, {**NOT_SOLVER, "penalty": not_number(0.0)}),
     baselines.gradient_descent: (
@@ -333,7 +392,7 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
         {"gram": MOMENTS.gram, "gamma": EYE, "steps": 2},
         {
             "gram": [*NOT_SQUARE, (torch.eye(2, dtype=torch.float64)[None], "d=2"), (EYE, "got (3, 3)")],
-            "gamma": [*NOT_SQUARE, *SINGULAR, *OTHER_SIZE, (EYE.expand(5, 3, 3), "got 5")],
+            "gamma": [*NOT_SQUARE, *SINGULAR, *OTHER_SIZE, (EYE.expand(5, 3, 3), "got (5, 3, 3)")],
             "steps": not_count(0),
         },
     ),
@@ -353,10 +412,40 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
         {
             "values": [(VALUES[:1], "got 1"), (LINE, "got [1.0, 2.0]")],
             "dim": [(2, "got 2"), (0.0, "got 0.0")],
-            "confidence": [
-                (v, f"got {v!r}") for v in (0, 1, 0.0, 1.0, 95.0, -0.1, math.nan, True, "high", None)
-            ],
+            "confidence": NOT_CONFIDENCE,
         },
+    ),
+    errors.geometric_interval: (
+        {"values": VALUES.exp(), "dim": 0, "confidence": 0.9},
+        {
+            "values": [(VALUES[:1].exp(), "got 1"), (-VALUES.exp(), "got a smallest one of")],
+            "dim": [(2, "got 2"), (0.0, "got 0.0")],
+            "confidence": NOT_CONFIDENCE,
+        },
+    ),
+    errors.ratio_interval: (
+        {"above": VALUES[:, 0].exp(), "below": VALUES[:, 0].exp(), "confidence": 0.9},
+        {
+            "above": [(VALUES[:1, 0].exp(), "got 1"), (-VALUES[:, 0].exp(), "got a smallest one of")],
+            "below": [(VALUES[:1, 0].exp(), "got 1"), (-VALUES[:, 0].exp(), "got a smallest one of")],
+            "confidence": NOT_CONFIDENCE,
+        },
+    ),
+    errors.median_interval: (
+        {"values": VALUES[:, 0].repeat(9)[:, None], "confidence": 0.9},
+        {"values": [(VALUES[:2], "got 2")], "confidence": NOT_CONFIDENCE},
+    ),
+    errors.z_scores: (
+        {"values": VALUES, "expected": 0.0, "dim": 0},
+        {
+            "values": [(VALUES[:1], "got 1"), (LINE, "got [1.0, 2.0]")],
+            "expected": [("x", "got 'x'"), (torch.ones(7), "got shape (7,)")],
+            "dim": [(2, "got 2"), (0.0, "got 0.0")],
+        },
+    ),
+    errors.relative_distance: (
+        {"found": EYE, "target": EYE},
+        {"found": OTHER_SIZE, "target": [*OTHER_SIZE, (0 * EYE, "got zeros")]},
     ),
     claims.close: (
         {"label": "x", "measured": 1.0, "predicted": 1.0, "rel": 0.1, "abs": 0.0},
@@ -412,7 +501,10 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
             "width": not_number(0.0, none=True),
         },
     ),
-    figures.theory: ({"ax": AXES, "x": LINE, "y": LINE}, {"x": NOT_LINE, "y": NOT_LINE}),
+    **{
+        draw: ({"ax": AXES, "x": LINE, "y": LINE}, {"x": NOT_LINE, "y": NOT_LINE})
+        for draw in (figures.theory, figures.bound, figures.limit)
+    },
     figures.band: (BAND, NOT_BAND),
     figures.points: (BAND, NOT_BAND),
     figures.quantile_band: (
@@ -463,17 +555,28 @@ ELSEWHERE = {  # with their own tests in test_claims.py, or with nothing that co
     "box",
     "collect",
     "Run.pick",
+    "Run.tell",
+    "of",
+    "each",
+    "mixture",
+    "percent",
+    "span",
+    "ranged",
+    "table",
     "Prompts.moments",
     "LinearSelfAttention.preconditioner",
     "Measurement.to_dict",
 }
-RECORDS = {"Run", "Claim", "Check", "Measurement", "History", "Verdict", "Thinker"}
+RECORDS = {"Run", "Claim", "Check", "Measurement", "History", "Law", "Verdict", "Thinker"}
+
+
+MODULES = (baselines, claims, cot, covariance, errors, figures, laws, lsa, prompts, runs, texts, theory)
 
 
 def public() -> dict[str, inspect.Signature]:
     """Signatures of all public functions, constructors and methods of the core modules."""
     found: dict[str, inspect.Signature] = {}
-    for module in (baselines, claims, cot, covariance, errors, figures, lsa, prompts, runs, theory):
+    for module in MODULES:
         for name, thing in vars(module).items():
             if name.startswith("_") or getattr(thing, "__module__", "") != module.__name__:
                 continue

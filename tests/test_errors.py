@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from tsl import cot, covariance, errors, prompts, theory
 
@@ -75,3 +76,75 @@ def test_interval_covers_the_mean_as_often_as_it_says(confidence):
     torch.testing.assert_close(high - mean, mean - low)
     covered = ((low < 3) & (high > 3)).double().mean().item()
     assert abs(covered - confidence) < 4.5 * (confidence * (1 - confidence) / trials) ** 0.5
+
+
+def test_interval_of_the_median_covers_it_for_cauchy_tails() -> None:
+    trials, size = 2000, 41
+    uniform = torch.rand(size, trials, dtype=torch.float64, generator=generator(5))
+    values = torch.tan(torch.pi * (uniform - 0.5)) + 3.0  # Cauchy around 3, no mean
+    median, low, high = errors.median_interval(values, 0.9)
+    covered = ((low <= 3) & (high >= 3)).sum().item()
+    assert stats.binomtest(covered, trials, 0.9).pvalue > 1e-4 or covered > 0.9 * trials
+    assert covered < 0.95 * trials  # conservative, but not empty
+    assert ((low <= median) & (median <= high)).all()
+
+
+def test_interval_of_the_median_needs_enough_values():
+    values = torch.randn(30, 5, generator=generator(6), dtype=torch.float64)
+    with pytest.raises(ValueError, match="confidence must lie"):
+        errors.median_interval(values, 1.0)
+    with pytest.raises(ValueError, match="must hold at least"):
+        errors.median_interval(values[:3])
+
+
+def test_z_scores_are_standard_normal_when_the_prediction_is_right_and_move_with_it():
+    values = 3 + 2 * torch.randn(400, 3000, generator=generator(7), dtype=torch.float64)
+    z = errors.z_scores(values, 3.0)
+    assert stats.kstest(z.numpy(), "norm").pvalue > 1e-3
+    moved = errors.z_scores(values, torch.full((3000,), 3.1, dtype=torch.float64))
+    torch.testing.assert_close(z - moved, 0.1 / errors.standard_error(values))
+    assert (errors.z_scores(torch.full((5, 2), 1.5), [1.5, 1.5]) == 0).all()
+
+
+def test_intervals_of_geometric_means_and_their_ratios_cover_as_often_as_they_say():
+    trials = 2000
+    logs = torch.randn(6, trials, generator=generator(8), dtype=torch.float64)
+    other = 0.5 + torch.randn(6, trials, generator=generator(9), dtype=torch.float64)
+    middle, low, high = errors.geometric_interval(logs.exp())
+    torch.testing.assert_close(middle, logs.exp().prod(0) ** (1 / 6))
+    inside = int(((low < 1) & (high > 1)).sum())
+    assert stats.binomtest(inside, trials, 0.95).pvalue > 1e-3
+    found = [errors.ratio_interval(other[:, t].exp(), logs[:, t].exp()) for t in range(trials)]
+    truth = np.exp(0.5)
+    inside = sum(low < truth < high for _, low, high in found)
+    assert stats.binomtest(inside, trials, 0.95).pvalue > 1e-3
+    assert found[0][0] == pytest.approx((other[:, 0].mean() - logs[:, 0].mean()).exp().item())
+
+
+def test_relative_distance_of_one_and_of_many():
+    target = torch.diag(torch.tensor([3.0, 4.0], dtype=torch.float64))
+    batch = torch.stack([target, 2 * target, target + torch.ones(2, 2, dtype=torch.float64)])
+    expected = torch.tensor([0.0, 1.0, 2 / 5], dtype=torch.float64)
+    torch.testing.assert_close(errors.relative_distance(batch, target), expected)
+    assert errors.relative_distance(batch[1], target) == 1
+
+
+def test_propagated_error_of_a_batch_of_batches_is_that_of_each():
+    cov = covariance.rotate(covariance.power_law(3, 0.5), generator())
+    gammas = torch.stack([theory.gamma(cov, n) for n in (2, 8)])
+    grams = covariance.wishart(cov, [4, 9], 5, generator(1))
+    together = errors.propagated_error(grams, gammas[:, None], 4)
+    assert together.shape == (2, 5, 5)
+    for index in range(2):
+        alone = errors.propagated_error(grams[index], gammas[index], 4)
+        torch.testing.assert_close(together[index], alone)
+    with pytest.raises(ValueError, match="broadcasts"):
+        errors.propagated_error(grams, gammas, 4)
+
+
+def test_a_chain_that_overflows_has_an_infinite_error_and_never_an_unknown_one():
+    gram = covariance.wishart(torch.eye(3, dtype=torch.float64), 5, 20, generator(4))
+    curves = errors.propagated_error(gram, 1e-3 * torch.eye(3, dtype=torch.float64), 200)
+    assert not curves.isnan().any()
+    assert curves[:, -1].isinf().all()
+    assert (curves.diff(dim=1) >= 0).logical_or(curves[:, 1:].isinf()).all()

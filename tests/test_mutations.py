@@ -60,9 +60,7 @@ MUTANTS: dict[str, Break] = {
         lambda covs, *args, **kwargs: torch.full_like(right(covs, *args, **kwargs), 1 / len(covs))
     ),
     # Every prompt twice as long as it says, twice again.
-    "wishart_moments.isotropic_error": lambda right: (
-        lambda d, m, g, steps, noise=0.0: right(d, 2 * m, g, steps, noise)
-    ),
+    "exact.isotropic_error": lambda right: lambda d, m, g, steps, noise=0.0: right(d, 2 * m, g, steps, noise),
     "sweep.error_curves": lambda right: (
         lambda gammas, covs, lengths, *rest: right(gammas, covs, [2 * m for m in lengths], *rest)
     ),

@@ -270,7 +270,7 @@ def test_one_batch_keeps_the_moments_of_every_prompt():
             lambda: selection.select_tasks_qp(torch.eye(3)[None].double(), torch.eye(2).double()),
             "dimension d",
         ),
-        (lambda: selection.select_tasks_qp(-torch.eye(3)[None].double(), torch.eye(3).double()), "covs"),
+        (lambda: selection.select_tasks_qp(-torch.eye(3)[None].double(), torch.eye(3).double()), "tasks"),
         (
             lambda: selection.select_tasks_qp(torch.eye(3)[None].double(), torch.zeros(3, 3).double()),
             "invertible",

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tsl import covariance, errors, sweep, theory, wishart_moments
+from tsl import covariance, errors, exact, sweep, theory
 
 
 def generator(seed: int) -> torch.Generator:
@@ -33,8 +33,8 @@ def test_means_are_the_exact_ones() -> None:
     gammas, covs, lengths = configurations()
     drawn = sweep.error_curves(gammas, covs, lengths, steps=3, replicas=100_000, generator=generator(3))
     for index in range(2):
-        exact = wishart_moments.expected_error(gammas[index], covs[index], lengths[index], 3)
-        z = (drawn[index].mean(0) - exact)[1:] / errors.standard_error(drawn[index])[1:]
+        mean = exact.expected_error(gammas[index], covs[index], lengths[index], 3)
+        z = (drawn[index].mean(0) - mean)[1:] / errors.standard_error(drawn[index])[1:]
         assert z.abs().max() < 4
 
 
@@ -48,7 +48,7 @@ def test_factors_have_the_moments_of_a_wishart_matrix_on_both_sides_of_d() -> No
     for index, m in enumerate(lengths):
         assert int(torch.linalg.matrix_rank(gram[index, 0])) == min(m, 5)
         square = gram[index].square().sum((-1, -2)).mean().item()
-        assert square == pytest.approx(float(wishart_moments.trace_moment(5, m, 2)) / m**2, rel=0.02)
+        assert square == pytest.approx(float(exact.trace_moment(5, m, 2)) / m**2, rel=0.02)
 
 
 @pytest.mark.parametrize(

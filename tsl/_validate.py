@@ -98,11 +98,18 @@ def finite(name: str, value: Any) -> Tensor:
     return value
 
 
+def matrices(name: str, value: Any) -> Tensor:
+    """Return `value` if it is a finite floating tensor of shape (B, d, d), with one batch axis or more."""
+    if square(name, value, batch=True).dim() < 3:
+        raise ValueError(f"{name} must have shape (B, d, d), got {tuple(value.shape)}")
+    return value
+
+
 def square(name: str, value: Any, batch: bool = False) -> Tensor:
-    """Return `value` if it is a finite floating (d, d) tensor, or (B, d, d) where `batch` allows it."""
-    dims = (2, 3) if batch else (2,)
+    """Return `value` if it is a finite floating (d, d) tensor, or (..., d, d) where `batch` allows it."""
     floating(name, value)
-    if value.dim() not in dims or value.shape[-1] != value.shape[-2] or value.shape[-1] < 1:
+    few = value.dim() < 2 or (value.dim() > 2 and not batch)
+    if few or value.shape[-1] != value.shape[-2] or value.shape[-1] < 1:
         allowed = "(d, d) or (B, d, d)" if batch else "(d, d)"
         raise ValueError(f"{name} must have shape {allowed}, got {tuple(value.shape)}")
     return finite(name, value)
@@ -130,6 +137,13 @@ def covariance(name: str, value: Any, batch: bool = False) -> Tensor:
         least = lowest.min().item()
         raise ValueError(f"{name} must be positive semi-definite, got a smallest eigenvalue of {least:.3g}")
     return cov
+
+
+def rows(name: str, value: Any) -> Tensor:
+    """Return `value` if it is a feature matrix: finite, floating, (N, d), not empty."""
+    if finite(name, value).dim() != 2 or value.numel() == 0:
+        raise ValueError(f"{name} must be a feature matrix of shape (N, d), got shape {tuple(value.shape)}")
+    return value
 
 
 def same_dimension(**named: Tensor) -> None:
@@ -164,23 +178,6 @@ def instance(name: str, value: Any, kind: type) -> None:
     """Raise unless `value` is an instance of `kind`."""
     if not isinstance(value, kind):
         raise ValueError(f"{name} must be of type {kind.__name__}, got {_describe(value)}")
-
-
-def tasks(covs: Any, probs: Any, lengths: Any) -> Tensor:
-    """Check the covariances, probabilities and prompt lengths of a mixture; return the probabilities in float64."""
-    for name, value in (("covs", covs), ("lengths", lengths)):
-        if not isinstance(value, Sequence | Tensor) or isinstance(value, str):
-            raise ValueError(f"{name} must be a sequence, got {value!r}")
-    if len(covs) < 1 or len(lengths) != len(covs):
-        raise ValueError(
-            f"covs and lengths must name the same tasks, at least one, got {len(covs)} and {len(lengths)}"
-        )
-    checked = probabilities("probs", probs, len(covs))
-    for index, (cov, length) in enumerate(zip(covs, lengths, strict=True)):
-        covariance(f"covs[{index}]", cov)
-        positive_int(f"lengths[{index}]", length)
-    same_dimension(**{f"covs[{index}]": cov for index, cov in enumerate(covs)})
-    return checked
 
 
 def _describe(value: Any) -> str:

@@ -45,11 +45,6 @@ def ols(prompts: Prompts, steps: int = 1) -> Float[Tensor, "B k d"]:
     Returns
     -------
     Tensor of shape (B, steps + 1, d)
-
-    Raises
-    ------
-    ValueError
-        If `steps` < 0.
     """
     _moments(prompts, steps)
     return _constant(_apply(torch.linalg.pinv(prompts.x), prompts.y), steps)
@@ -73,11 +68,6 @@ def ridge(prompts: Prompts, steps: int = 1, penalty: float = 1.0) -> Float[Tenso
     Returns
     -------
     Tensor of shape (B, steps + 1, d)
-
-    Raises
-    ------
-    ValueError
-        If `steps` < 0 or `penalty` <= 0.
     """
     penalty = _validate.positive("penalty", penalty)
     moments, m = _moments(prompts, steps), prompts.x.shape[1]
@@ -103,11 +93,6 @@ def gradient_descent(
     Returns
     -------
     Tensor of shape (B, steps + 1, d)
-
-    Raises
-    ------
-    ValueError
-        If `steps` < 0 or `learning_rate` <= 0.
     """
     moments = _moments(prompts, steps)
     if learning_rate is None:
@@ -135,11 +120,6 @@ def newton(prompts: Prompts, steps: int) -> Float[Tensor, "B k d"]:
     Returns
     -------
     Tensor of shape (B, steps + 1, d)
-
-    Raises
-    ------
-    ValueError
-        If `steps` < 0.
     """
     moments = _moments(prompts, steps)
     inverse = torch.linalg.pinv(moments.gram, hermitian=True)
@@ -162,11 +142,6 @@ def conjugate_gradient(prompts: Prompts, steps: int) -> Float[Tensor, "B k d"]:
     Returns
     -------
     Tensor of shape (B, steps + 1, d)
-
-    Raises
-    ------
-    ValueError
-        If `steps` < 0.
     """
     moments = _moments(prompts, steps)
     x, m = prompts.x, prompts.x.shape[1]

@@ -20,9 +20,9 @@ import yaml
 
 from tsl import _validate, paths
 from tsl.runs import Run
+from tsl.texts import number
 
 MIME = "application/vnd.tsl.claim+json"
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 class Verdict(StrEnum):
@@ -98,7 +98,7 @@ class Measurement:
 
     @property
     def verdict(self) -> Verdict:
-        """Verdict by rule: a failed claim check fails the claim; a caveat that was observed qualifies it."""
+        """Verdict by rule. A failed claim check fails the claim; a caveat that was observed qualifies it."""
         if not all(check.passed for check in self.checks if check.role == "claim"):
             return Verdict.FAILS
         if self.claim.id == "C12":
@@ -246,11 +246,6 @@ def summary(run: Run) -> None:
     ----------
     run : Run
         The chapter's run.
-
-    Raises
-    ------
-    ValueError
-        If `run` is not a run.
     """
     _validate.instance("run", run, Run)
     for measurement in run.measurements:
@@ -272,11 +267,6 @@ def close(label: str, measured: float, predicted: float, *, rel: float = 0.0, ab
     Returns
     -------
     Check
-
-    Raises
-    ------
-    ValueError
-        If a tolerance is negative or neither is positive, or the label or a number is none.
     """
     measured, predicted = _real("measured", measured), _real("predicted", predicted, nan=False)
     tolerance = max(rel * math.fabs(predicted), abs)
@@ -305,13 +295,7 @@ def above(label: str, measured: float, bound: float) -> Check:
 
 
 def inside(label: str, measured: float, low: float, high: float) -> Check:
-    """Check that a measured number lies between `low` and `high`; arguments and result as for `close`.
-
-    Raises
-    ------
-    ValueError
-        If `low` > `high`, or the label or a number is none.
-    """
+    """Check that a measured number lies between `low` and `high`; arguments and result as for `close`."""
     measured = _real("measured", measured)
     low, high = _real("low", low, nan=False), _real("high", high, nan=False)
     if low > high:
@@ -336,36 +320,6 @@ def _real(name: str, value: Any, nan: bool = True) -> float:
     if isinstance(value, str) or (math.isnan(real) and not nan):
         raise ValueError(f"{name} must be a number, got {value!r}")
     return real
-
-
-def number(value: float | str) -> str:
-    """Format a number for a reader: about three significant digits, powers of ten where they help, a true minus sign.
-
-    Parameters
-    ----------
-    value : float
-        May be infinite or NaN, also as the text by which a notebook stores them.
-
-    Returns
-    -------
-    str
-        Such as ``0.123``, ``−45``, ``12,346``, ``−2·10⁻⁵``, ``∞`` or ``undefined``.
-    """
-    value = float(value)
-    size = abs(value)
-    if math.isnan(value):
-        return "undefined"
-    if math.isinf(value):
-        text = "∞"
-    elif size == 0:
-        return "0"
-    elif 9.995e-4 <= size < 99_999.5:
-        text = f"{size:.3g}" if size < 999.5 else f"{size:,.0f}"
-    else:
-        mantissa, exponent = f"{size:.1e}".split("e")
-        raised = str(int(exponent)).translate(_RAISED)
-        text = f"{mantissa.removesuffix('.0')}·10{raised}"
-    return f"{'−' if value < 0 else ''}{text}"
 
 
 def _storable(check: Check) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tsl import _validate
-from tsl.prompts import Moments, Prompts
+from tsl.errors import squared_error
+from tsl.laws import Law
+from tsl.prompts import Moments, Prompts, sample_moments
 
 
 @runtime_checkable
@@ -39,11 +41,6 @@ def chain_of_thought(model: Thinker | Baseline, prompts: Prompts, steps: int) ->
     -------
     Tensor of shape (B, steps + 1, d)
         Every estimate; row 0 is ŵ_0.
-
-    Raises
-    ------
-    ValueError
-        If `steps` < 0, the model cannot think, or it returns a chain of another shape.
     """
     _validate.at_least("steps", steps, 0)
     _validate.instance("prompts", prompts, Prompts)
@@ -76,11 +73,6 @@ def pseudo_newton(moments: Moments, gamma: Float[Tensor, "*B d d"], steps: int) 
     -------
     Tensor of shape (B, steps + 1, d)
         Every estimate; row 0 is zero.
-
-    Raises
-    ------
-    ValueError
-        If `steps` < 0 or the shapes disagree.
     """
     _validate.at_least("steps", steps, 0)
     _validate.instance("moments", moments, Moments)
@@ -96,3 +88,35 @@ def pseudo_newton(moments: Moments, gamma: Float[Tensor, "*B d d"], steps: int) 
     for _ in range(steps):
         chain.append(chain[-1] - torch.einsum("bij,bj->bi", step, chain[-1]) + drift)
     return torch.stack(chain, dim=1)
+
+
+def sampled_errors(
+    gamma: Float[Tensor, "d d"],
+    law: Law | Float[Tensor, "d d"],
+    m: int,
+    steps: int,
+    size: int,
+    noise: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "size k"]:
+    """Squared error ‖ŵ_j − w*‖² of every step on fresh prompts, by `pseudo_newton`.
+
+    Parameters
+    ----------
+    gamma : Tensor of shape (d, d)
+        Γ of the trained model.
+    law : Law, or Tensor of shape (d, d)
+        Test features.
+    m, steps, size : int
+        Examples in a prompt, steps k and number of prompts.
+    noise : float
+        Standard deviation σ of the label noise.
+    generator : torch.Generator, optional
+        Source of the prompts.
+
+    Returns
+    -------
+    Tensor of shape (size, steps + 1)
+    """
+    moments = sample_moments(law, m, size, noise, generator)
+    return squared_error(pseudo_newton(moments, gamma, steps), moments.w)

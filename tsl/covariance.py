@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -27,11 +28,6 @@ def power_law(d: int, alpha: float, trace: float | None = None) -> Float[Tensor,
     Returns
     -------
     Tensor of shape (d, d), float64.
-
-    Raises
-    ------
-    ValueError
-        If `d` < 1, `alpha` < 0 or `trace` <= 0.
     """
     _validate.positive_int("d", d)
     _validate.non_negative("alpha", alpha)
@@ -54,11 +50,6 @@ def haar(d: int, generator: torch.Generator) -> Float[Tensor, "d d"]:
     Returns
     -------
     Tensor of shape (d, d), float64.
-
-    Raises
-    ------
-    ValueError
-        If `d` < 1 or `generator` is not a generator.
     """
     _validate.positive_int("d", d)
     _validate.instance("generator", generator, torch.Generator)
@@ -80,11 +71,6 @@ def rotate(cov: Float[Tensor, "d d"], generator: torch.Generator) -> Float[Tenso
     Returns
     -------
     Tensor of shape (d, d).
-
-    Raises
-    ------
-    ValueError
-        If `cov` is not a covariance or `generator` not a generator.
     """
     _validate.covariance("cov", cov)
     q = haar(len(cov), generator).to(cov)
@@ -104,11 +90,6 @@ def hardness(cov: Float[Tensor, "d d"]) -> float:
     -------
     float
         At least d, with equality for isotropic features; infinite when the smallest eigenvalue is zero up to rounding.
-
-    Raises
-    ------
-    ValueError
-        If `cov` is not a covariance.
     """
     spectrum = torch.linalg.eigvalsh(_validate.covariance("cov", cov))
     lowest, total = spectrum[0].item(), spectrum.sum().item()
@@ -116,41 +97,29 @@ def hardness(cov: Float[Tensor, "d d"]) -> float:
     return total / lowest if lowest > floor else math.inf
 
 
-def square_root(cov: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
-    """Symmetric square root of a covariance, which may be singular.
-
-    Parameters
-    ----------
-    cov : Tensor of shape (d, d)
-
-    Returns
-    -------
-    Tensor of shape (d, d)
-        R with R Rᵀ = cov.
-
-    Raises
-    ------
-    ValueError
-        If `cov` is not a covariance.
-    """
-    spectrum, vectors = torch.linalg.eigh(_validate.covariance("cov", cov))
-    return (vectors * spectrum.clamp(min=0).sqrt()) @ vectors.mT
+def square_root(cov: Float[Tensor, "*C d d"]) -> Float[Tensor, "*C d d"]:
+    """Symmetric square root R, R Rᵀ = cov, of a covariance or a batch of them; they may be singular."""
+    spectrum, vectors = torch.linalg.eigh(_validate.covariance("cov", cov, batch=True))
+    return (vectors * spectrum.clamp(min=0).sqrt().unsqueeze(-2)) @ vectors.mT
 
 
 def wishart(
-    cov: Float[Tensor, "d d"], m: int, size: int, generator: torch.Generator | None = None
-) -> Float[Tensor, "size d d"]:
+    cov: Float[Tensor, "*C d d"],
+    m: int | Sequence[int],
+    size: int,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "*S d d"]:
     """Empirical covariances Σ̂ = X Xᵀ / m of m Gaussian features, drawn without drawing the features.
 
     Bartlett's decomposition: X = R G with R Rᵀ = Σ, and G Gᵀ = T Tᵀ in law, where T is lower trapezoidal with
-    independent entries,
-    T_ii² ~ χ²(m − i + 1) and T_ij ~ N(0, 1) below the diagonal. The cost does not depend on m, and m < d is allowed.
+    independent entries, T_ii² ~ χ²(m − i + 1) and T_ij ~ N(0, 1) below the diagonal. The cost does not depend on
+    m, and m < d is allowed.
 
     Parameters
     ----------
-    cov : Tensor of shape (d, d)
-        Population covariance Σ; it may be singular.
-    m : int
+    cov : Tensor of shape (d, d) or (C, d, d)
+        Population covariance Σ, or one for each of C lengths; it may be singular.
+    m : int or sequence of C ints
         Number of features behind each matrix, at least 1.
     size : int
         Number of matrices, at least 1.
@@ -159,23 +128,24 @@ def wishart(
 
     Returns
     -------
-    Tensor of shape (size, d, d)
+    Tensor of shape (size, d, d), or (C, size, d, d) for a sequence of lengths
         Symmetric, positive semi-definite, with mean `cov`.
-
-    Raises
-    ------
-    ValueError
-        If `cov` is not a covariance, or a size is below 1.
     """
     root = square_root(cov)
-    _validate.positive_int("m", m)
+    one = isinstance(m, str) or not isinstance(m, Sequence)
+    given: Sequence[Any] = [m] if one else cast(Sequence[int], m)
+    lengths = [_validate.positive_int("m", length) for length in given]
+    if cov.dim() == 3 and (one or len(cov) != len(lengths)):
+        raise ValueError(f"m must hold a length for each of {len(cov)} covariances, got {m!r}")
     _validate.positive_int("size", size)
     _validate.generator("generator", generator)
-    d = cov.shape[0]
-    rank = min(d, m)
-    factor = torch.randn((size, d, rank), generator=generator, dtype=cov.dtype, device=cov.device).tril(-1)
-    shape = (m - torch.arange(rank, dtype=cov.dtype, device=cov.device)) / 2
-    chi_square = 2 * torch._standard_gamma(shape.expand(size, rank).contiguous(), generator=generator)
+    d, rank = cov.shape[-1], min(cov.shape[-1], max(lengths))
+    kind: dict[str, Any] = {"dtype": cov.dtype, "device": cov.device}
+    count = torch.tensor(lengths, **kind)[:, None, None]  # (C, 1, 1), over draws and columns
+    freedom = (count - torch.arange(rank, **kind)).expand(-1, size, -1)
+    factor = torch.randn((len(lengths), size, d, rank), generator=generator, **kind).tril(-1)
+    chi_square = 2 * torch._standard_gamma((freedom.clamp(min=1) / 2).contiguous(), generator=generator)
     torch.diagonal(factor, dim1=-2, dim2=-1).copy_(chi_square.sqrt())
-    half = root @ factor
-    return half @ half.mT / m
+    half = root.unsqueeze(-3) @ (factor * (freedom > 0).unsqueeze(-2))  # m features span m columns
+    gram = half @ half.mT / count[..., None]
+    return gram[0] if one else gram

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from scipy import stats
@@ -23,11 +26,6 @@ def squared_error(chain: Float[Tensor, "B k d"], w: Float[Tensor, "B d"]) -> Flo
     Returns
     -------
     Tensor of shape (B, steps + 1)
-
-    Raises
-    ------
-    ValueError
-        If the shapes disagree.
     """
     _validate.floating("chain", chain)
     _validate.floating("w", w)
@@ -39,46 +37,51 @@ def squared_error(chain: Float[Tensor, "B k d"], w: Float[Tensor, "B d"]) -> Flo
 
 
 def propagated_error(
-    gram: Float[Tensor, "B d d"], gamma: Float[Tensor, "*B d d"], steps: int
-) -> Float[Tensor, "B k"]:
+    gram: Float[Tensor, "*B d d"], gamma: Float[Tensor, "*C d d"], steps: int
+) -> Float[Tensor, "*B k"]:
     """Error after each step of the pseudo-Newton iteration, averaged exactly over w* ~ N(0, I): ‖(I − Γ⁻¹Σ̂)^j‖_F².
 
     Parameters
     ----------
-    gram : Tensor of shape (B, d, d)
-        Empirical covariances Σ̂ of noiseless prompts.
-    gamma : Tensor of shape (d, d) or (B, d, d)
-        Γ, the inverse of the preconditioner.
+    gram : Tensor of shape (..., d, d)
+        Empirical covariances Σ̂ of noiseless prompts, in a batch of any shape.
+    gamma : Tensor of shape (..., d, d)
+        Γ, the inverse of the preconditioner: one, or a batch that broadcasts against that of `gram`.
     steps : int
         Number of steps k, at least 0.
 
     Returns
     -------
-    Tensor of shape (B, steps + 1)
-        Entry j is E_w ‖ŵ_j − w*‖²; entry 0 is d.
-
-    Raises
-    ------
-    ValueError
-        If `steps` < 0 or the shapes disagree.
+    Tensor of shape (..., steps + 1)
+        Entry j is E_w ‖ŵ_j − w*‖²; entry 0 is d. Infinite once it overflows.
     """
     _validate.at_least("steps", steps, 0)
-    if _validate.square("gram", gram, batch=True).dim() != 3:
-        raise ValueError(f"gram must have shape (B, d, d), got {tuple(gram.shape)}")
+    _validate.matrices("gram", gram)
     _validate.invertible("gamma", gamma, batch=True)
     _validate.same_dimension(gram=gram, gamma=gamma)
-    if gamma.dim() == 3 and gram.shape != gamma.shape:
+    try:
+        torch.broadcast_shapes(gram.shape, gamma.shape)
+    except RuntimeError:
         raise ValueError(
-            f"gamma must hold one matrix or one for each of {len(gram)} prompts, got {len(gamma)}"
-        )
-    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    step = identity - torch.linalg.solve(gamma, gram)
-    power = identity.expand_as(step)
+            f"gamma must hold one matrix or a batch that broadcasts against gram's {tuple(gram.shape)}, "
+            f"got {tuple(gamma.shape)}"
+        ) from None
+    step = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device) - torch.linalg.solve(gamma, gram)
+    power = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device).expand_as(step)
     errors = [power.square().sum((-1, -2))]
     for _ in range(steps):
         power = step @ power
         errors.append(power.square().sum((-1, -2)))
-    return torch.stack(errors, dim=-1)
+    curves = torch.stack(errors, dim=-1)
+    return torch.where(curves.isnan(), torch.inf, curves)  # what has overflown is infinite, not unknown
+
+
+def relative_distance(found: Float[Tensor, "*B d d"], target: Float[Tensor, "d d"]) -> Float[Tensor, "*B"]:
+    """Frobenius distance of a matrix, or of a batch of them, from a target, in units of the target's norm."""
+    _validate.same_dimension(found=found, target=target)
+    if not target.any():
+        raise ValueError("target must not be zero, got zeros")
+    return torch.linalg.matrix_norm(found - target) / torch.linalg.matrix_norm(target)
 
 
 def standard_error(values: Tensor, dim: int = 0) -> Tensor:
@@ -94,11 +97,6 @@ def standard_error(values: Tensor, dim: int = 0) -> Tensor:
     Returns
     -------
     Tensor without the axis `dim`.
-
-    Raises
-    ------
-    ValueError
-        If `values` has no axis `dim`, or fewer than two values along it.
     """
     count = _replicas(values, dim)
     if count < 2:
@@ -121,16 +119,113 @@ def mean_interval(values: Tensor, dim: int = 0, confidence: float = 0.95) -> tup
     Returns
     -------
     mean, low, high : Tensors without the axis `dim`.
-
-    Raises
-    ------
-    ValueError
-        If `confidence` is not inside (0, 1) or there are fewer than two replicas.
     """
     _validate.fraction("confidence", confidence)
     half = standard_error(values, dim) * float(stats.t.ppf((1 + confidence) / 2, _replicas(values, dim) - 1))
     mean = values.mean(dim)
     return mean, mean - half, mean + half
+
+
+def z_scores(values: Tensor, expected: Any, dim: int = 0) -> Tensor:
+    """Distance of the mean of independent values from what was expected, in standard errors.
+
+    Parameters
+    ----------
+    values : Tensor
+        Independent replicas along `dim`, at least two.
+    expected : number, sequence or Tensor
+        Prediction, of the shape of ``values.mean(dim)``.
+    dim : int
+        Axis of replicas.
+
+    Returns
+    -------
+    Tensor without the axis `dim`
+        Signed; 0 where all replicas equal the prediction.
+    """
+    spread, mean = standard_error(values, dim), values.mean(dim)
+    try:
+        target = torch.as_tensor(expected, dtype=values.dtype, device=values.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"expected must hold numbers, got {expected!r}") from None
+    if target.shape not in ((), mean.shape):
+        raise ValueError(f"expected must have shape {tuple(mean.shape)}, got shape {tuple(target.shape)}")
+    gap = mean - target
+    return torch.where(gap == 0, 0, gap / spread)
+
+
+def geometric_interval(
+    values: Tensor, dim: int = 0, confidence: float = 0.95
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Geometric mean of positive values with Student's interval of their logarithm: one bad replica does not decide.
+
+    Arguments and result as for `mean_interval`.
+    """
+    logs = _logarithm("values", values)
+    middle, low, high = (end.exp() for end in mean_interval(logs, dim, confidence))
+    return middle, low, high
+
+
+def ratio_interval(above: Tensor, below: Tensor, confidence: float = 0.95) -> tuple[float, float, float]:
+    """Ratio of the geometric means of two independent samples, with Student's two-sample interval.
+
+    Parameters
+    ----------
+    above, below : Tensors of shape (R,) and (S,)
+        Positive values, at least two each; one variance of their logarithms is assumed.
+    confidence : float
+        Coverage, between 0 and 1.
+
+    Returns
+    -------
+    ratio, low, high : float
+    """
+    _validate.fraction("confidence", confidence)
+    upper, lower = _logarithm("above", above), _logarithm("below", below)
+    for name, logs in (("above", upper), ("below", lower)):
+        if len(logs) < 2:
+            raise ValueError(f"{name} must hold at least 2 replicas, got {len(logs)}")
+    interval = stats.ttest_ind(upper.cpu(), lower.cpu()).confidence_interval(confidence)
+    return (upper.mean() - lower.mean()).exp().item(), math.exp(interval.low), math.exp(interval.high)
+
+
+def median_interval(values: Float[Tensor, "B k"], confidence: float = 0.95) -> tuple[Tensor, Tensor, Tensor]:
+    """Median over prompts with a distribution-free interval from order statistics.
+
+    Parameters
+    ----------
+    values : Tensor of shape (B, k)
+        Independent values along the first axis, whatever their tails.
+    confidence : float
+        Coverage of each column's interval, between 0 and 1; the interval is conservative.
+
+    Returns
+    -------
+    median, low, high : Tensors of shape (k,)
+
+    Notes
+    -----
+    The number of values below the true median is Binomial(B, ½), so the r-th smallest and the r-th largest
+    value enclose the median with probability at least 1 − 2 P(Binomial < r).
+    """
+    _validate.fraction("confidence", confidence)
+    size = values.shape[0]
+    rank = int(
+        stats.binom.ppf((1 - confidence) / 2, size, 0.5)
+    )  # largest r with P(Binomial < r) within the tail
+    if rank < 1:
+        least = math.ceil(math.log2(2 / (1 - confidence)))
+        raise ValueError(
+            f"values must hold at least {least} prompts for {confidence:.4g} coverage, got {size}"
+        )
+    ordered = values.sort(dim=0).values
+    return values.quantile(0.5, dim=0), ordered[rank - 1], ordered[size - rank]
+
+
+def _logarithm(name: str, values: Tensor) -> Tensor:
+    if not (_validate.floating(name, values) > 0).all():
+        raise ValueError(f"{name} must be positive, got a smallest one of {values.min().item():.3g}")
+    return values.log()
 
 
 def _replicas(values: Tensor, dim: int) -> int:

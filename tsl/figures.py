@@ -16,6 +16,9 @@ from tsl.runs import Run
 
 COLORS: list[Any] = sns.color_palette("colorblind", 8).as_hex()
 INK = "#1b1b1b"
+GREY = "#8a8a8a"
+STEPS = "steps of thinking $k$"
+ERROR = "error $\\|\\hat w_k - w^*\\|^2$"
 
 _STYLE = {
     **sns.axes_style("whitegrid"),
@@ -59,11 +62,6 @@ def new(
     -------
     figure, axes
         As `matplotlib.pyplot.subplots` gives them.
-
-    Raises
-    ------
-    ValueError
-        If a number of panels or a size is not positive.
     """
     _validate.positive_int("cols", cols)
     _validate.positive_int("rows", rows)
@@ -85,15 +83,20 @@ def theory(ax: Axes, x: Any, y: Any, label: str | None = None, color: Any = INK,
         Points of the line.
     label, color
         As for `matplotlib.axes.Axes.plot`, as are further keywords.
-
-    Raises
-    ------
-    ValueError
-        If the shapes disagree.
     """
     points = _arrays(x=x, y=y)
     style: dict[str, Any] = {"linestyle": "--", "linewidth": 1.5, "zorder": 5} | kwargs
     ax.plot(*points, color=color, label=label, **style)
+
+
+def bound(ax: Axes, x: Any, y: Any, label: str | None = None, color: Any = INK, **kwargs: Any) -> None:
+    """Draw a bound or a leading term: a dotted line; arguments as for `theory`."""
+    theory(ax, x, y, label, color, **({"linestyle": ":", "linewidth": 1.8} | kwargs))
+
+
+def limit(ax: Axes, x: Any, y: Any, label: str | None = None, color: Any = GREY, **kwargs: Any) -> None:
+    """Draw a limit that the measurement need not have reached: a thin grey line; arguments as for `theory`."""
+    theory(ax, x, y, label, color, **({"linestyle": "-", "linewidth": 0.9} | kwargs))
 
 
 def band(
@@ -115,11 +118,6 @@ def band(
         Where, the measured means and the ends of their intervals.
     label, color
         As for `matplotlib.axes.Axes.plot`, as are further keywords.
-
-    Raises
-    ------
-    ValueError
-        If the shapes disagree.
     """
     x, mean, low, high = _arrays(x=x, mean=mean, low=low, high=high)
     style: dict[str, Any] = {"marker": "o", "zorder": 3} | kwargs
@@ -146,11 +144,6 @@ def points(
         Where, the measured means and the ends of their intervals.
     label, color
         As for `matplotlib.axes.Axes.errorbar`, as are further keywords.
-
-    Raises
-    ------
-    ValueError
-        If the shapes disagree.
     """
     x, mean, low, high = _arrays(x=x, mean=mean, low=low, high=high)
     style: dict[str, Any] = {"fmt": "o", "capsize": 2.5, "elinewidth": 1.2, "zorder": 3} | kwargs
@@ -178,11 +171,6 @@ def quantile_band(
         As for `band`.
     quantiles : pair of floats
         Ends of the band, rising, between 0 and 1.
-
-    Raises
-    ------
-    ValueError
-        If the shapes disagree or the quantiles are none.
     """
     if len(quantiles) != 2 or not 0 <= quantiles[0] <= quantiles[1] <= 1:
         raise ValueError(f"quantiles must be two rising numbers between 0 and 1, got {quantiles!r}")
@@ -206,11 +194,6 @@ def finish(figure: Figure, run: Run) -> Figure:
     -------
     Figure
         Closed for pyplot, so that a notebook does not show it a second time.
-
-    Raises
-    ------
-    ValueError
-        If `figure` is not a figure or `run` not a run.
     """
     _validate.instance("figure", figure, Figure)
     _validate.instance("run", run, Run)

@@ -14,7 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from tsl import _validate, theory
+from tsl import _validate, laws, theory
+from tsl.laws import Law
 from tsl.prompts import Moments, Prompts
 
 
@@ -32,11 +33,6 @@ def embed(prompts: Prompts, w0: Float[Tensor, "B d"] | None = None) -> Float[Ten
     -------
     Tensor of shape (B, 2d + 2, n + 1)
         Examples (x_i, y_i, 0, 0) and, last, the estimate (0, 0, ŵ_0, 1).
-
-    Raises
-    ------
-    ValueError
-        If `prompts` are not prompts or `w0` has not the shape of the weights.
     """
     _validate.instance("prompts", prompts, Prompts)
     size, n, d = prompts.x.shape
@@ -65,11 +61,6 @@ class LinearSelfAttention(nn.Module):
     ----------
     value, key_query : Parameters of shape (2d + 2, 2d + 2), float64
         V and W.
-
-    Raises
-    ------
-    ValueError
-        If `d` < 1 or `c` <= 0.
     """
 
     def __init__(self, d: int, c: float = 1.0) -> None:
@@ -97,11 +88,6 @@ class LinearSelfAttention(nn.Module):
         Returns
         -------
         LinearSelfAttention
-
-        Raises
-        ------
-        ValueError
-            If `gamma` is singular or of another shape, or `c` <= 0.
         """
         _validate.invertible("gamma", gamma)
         model = cls(gamma.shape[0], c).to(gamma.device, gamma.dtype)
@@ -110,12 +96,12 @@ class LinearSelfAttention(nn.Module):
         return model
 
     @classmethod
-    def from_theory(cls, cov: Float[Tensor, "d d"], n: int, c: float = 1.0) -> LinearSelfAttention:
+    def from_theory(cls, law: Law | Float[Tensor, "d d"], n: int, c: float = 1.0) -> LinearSelfAttention:
         """Model that Theorem 3.1 says training finds on features N(0, cov) with n examples a prompt.
 
         Parameters
         ----------
-        cov : Tensor of shape (d, d)
+        law : Law, or Tensor of shape (d, d)
             Covariance Λ of the training features.
         n : int
             Examples in a training prompt, at least 1.
@@ -125,13 +111,8 @@ class LinearSelfAttention(nn.Module):
         Returns
         -------
         LinearSelfAttention
-
-        Raises
-        ------
-        ValueError
-            If an argument is not allowed.
         """
-        return cls.from_gamma(theory.gamma(cov, n), c)
+        return cls.from_gamma(theory.gamma(law, n), c)
 
     @property
     def v31(self) -> Float[Tensor, "d d"]:
@@ -170,11 +151,6 @@ class LinearSelfAttention(nn.Module):
         Returns
         -------
         Tensor of the shape of `embedding`.
-
-        Raises
-        ------
-        ValueError
-            If the shape is not (B, 2d + 2, at least 2 columns) or `n` < 1.
         """
         n = self._examples(embedding, n)
         scores = embedding.mT @ self.key_query @ embedding
@@ -191,11 +167,6 @@ class LinearSelfAttention(nn.Module):
         Returns
         -------
         Tensor of shape (B, 2d + 2)
-
-        Raises
-        ------
-        ValueError
-            As `forward`.
         """
         n = self._examples(embedding, n)
         last = embedding[:, :, -1]
@@ -226,11 +197,6 @@ class LinearSelfAttention(nn.Module):
         -------
         Tensor of shape (B, steps + 1, d)
             Weight rows of the last column after each step; row 0 is zero.
-
-        Raises
-        ------
-        ValueError
-            If `steps` < 0 or the prompts have another dimension.
         """
         _validate.at_least("steps", steps, 0)
         _validate.instance("prompts", prompts, Prompts)
@@ -244,7 +210,7 @@ class LinearSelfAttention(nn.Module):
 
 
 @dataclass(frozen=True)
-class History:
+class Descent:
     """What training went through, one entry a step.
 
     Parameters
@@ -281,11 +247,6 @@ def population_loss(
     -------
     Tensor
         A loss for each preconditioner.
-
-    Raises
-    ------
-    ValueError
-        If the shapes disagree.
     """
     _validate.square("preconditioner", preconditioner, batch=True)
     _validate.square("first", first)
@@ -301,7 +262,7 @@ def train_population(
     steps: int,
     learning_rate: float | None = None,
     c: float = 1.0,
-) -> tuple[LinearSelfAttention, History]:
+) -> tuple[LinearSelfAttention, Descent]:
     """Gradient descent with a constant step on the exact population loss, V trained and W fixed.
 
     From the structured initialisation the gradient of every block of V but V31 is zero, by the
@@ -322,11 +283,6 @@ def train_population(
     Returns
     -------
     model, history
-
-    Raises
-    ------
-    ValueError
-        If an argument is not allowed.
     """
     _validate.square("first", first)
     _validate.covariance("second", second)
@@ -347,7 +303,30 @@ def train_population(
         model.v31.copy_(v31)
     path = torch.stack(seen)
     fixed = torch.full((steps,), c, dtype=first.dtype)
-    return model, History(population_loss(path, first, second).cpu(), fixed, fixed, path.cpu())
+    return model, Descent(population_loss(path, first, second).cpu(), fixed, fixed, path.cpu())
+
+
+def population_optimum(law: Law | Float[Tensor, "d d"], n: int, noise: float = 0.0) -> Float[Tensor, "d d"]:
+    """Preconditioner at the bottom of the population loss ½E‖Ab − w‖², from its normal equation A E[bbᵀ] = E[wbᵀ].
+
+    Parameters
+    ----------
+    law : Law, or Tensor of shape (d, d)
+        Training features, of second moment Λ that is not singular.
+    n : int
+        Examples in a training prompt.
+    noise : float
+        Standard deviation σ of the label noise in training.
+
+    Returns
+    -------
+    Tensor of shape (d, d)
+        Γ⁻¹, by another way than `tsl.theory.gamma`.
+    """
+    first = laws.of("law", law).second
+    variance = _validate.non_negative("noise", noise) ** 2
+    second = theory.second_moment(law, n) + variance / n * first
+    return torch.linalg.solve(_validate.invertible("law", second), first, left=False)
 
 
 def empirical_optimum(moments: Moments) -> Float[Tensor, "d d"]:
@@ -387,7 +366,7 @@ def train_lsa(
     tie: bool = False,
     rollout: int = 0,
     progress: bool = False,
-) -> History:
+) -> Descent:
     """Train the full model on freshly sampled prompts, by Adam, on the loss ½‖f(E)[:, −1] − (0, 0, w*, 1)‖².
 
     Parameters
@@ -413,12 +392,7 @@ def train_lsa(
 
     Returns
     -------
-    History
-
-    Raises
-    ------
-    ValueError
-        If an argument is not allowed.
+    Descent
     """
     _validate.positive_int("steps", steps)
     _validate.positive("learning_rate", learning_rate)
@@ -465,4 +439,4 @@ def train_lsa(
     columns = [
         torch.tensor(column, dtype=torch.float64) for column in zip(*[row[:3] for row in trace], strict=True)
     ]
-    return History(columns[0], columns[1], columns[2], torch.stack([row[3] for row in trace]))
+    return Descent(columns[0], columns[1], columns[2], torch.stack([row[3] for row in trace]))

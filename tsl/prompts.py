@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tsl import _validate
-from tsl.covariance import square_root, wishart
+from tsl import _validate, laws
+from tsl.covariance import wishart
+from tsl.laws import Law
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,6 @@ class Moments:
         b = Xᵀy/n; equal to Σ̂w* when labels are noiseless.
     w : Tensor of shape (B, d)
         True weights w*; NaN where they are not known.
-
-    Raises
-    ------
-    ValueError
-        If the shapes disagree or an entry of Σ̂ or b is not finite.
     """
 
     gram: Float[Tensor, "B d d"]
@@ -60,11 +56,6 @@ class Prompts:
         Labels, y_i = ⟨w*, x_i⟩ (+ noise).
     w : Tensor of shape (B, d)
         True weights w*; NaN where they are not known.
-
-    Raises
-    ------
-    ValueError
-        If the shapes disagree, there is no example or an entry of x or y is not finite.
     """
 
     x: Float[Tensor, "B n d"]
@@ -94,14 +85,18 @@ class Prompts:
 
 
 def sample_prompts(
-    cov: Float[Tensor, "d d"], n: int, size: int, noise: float = 0.0, generator: torch.Generator | None = None
+    law: Law | Float[Tensor, "d d"],
+    n: int,
+    size: int,
+    noise: float = 0.0,
+    generator: torch.Generator | None = None,
 ) -> Prompts:
-    """Draw prompts with x ~ N(0, cov), w* ~ N(0, I) and y = ⟨w*, x⟩ + noise · N(0, 1).
+    """Draw prompts with features of a law, w* ~ N(0, I) and y = ⟨w*, x⟩ + noise · N(0, 1).
 
     Parameters
     ----------
-    cov : Tensor of shape (d, d)
-        Feature covariance (Λ in training, Σ at test time).
+    law : Law, or Tensor of shape (d, d)
+        Features: a law, or the covariance of Gaussian ones (Λ in training, Σ at test time).
     n : int
         Examples in each prompt, at least 1.
     size : int
@@ -109,45 +104,41 @@ def sample_prompts(
     noise : float
         Standard deviation σ of the label noise, in units of y. The paper is noiseless; noise is our extension.
     generator : torch.Generator, optional
-        Source of randomness, on the device of `cov`.
+        Source of randomness, on the device of the law.
 
     Returns
     -------
     Prompts
-
-    Raises
-    ------
-    ValueError
-        If `cov` is not a covariance, a size is below 1 or `noise` is negative.
     """
-    root = square_root(cov)
+    law = laws.of("law", law)
     _validate.positive_int("n", n)
     _validate.positive_int("size", size)
     noise = _validate.non_negative("noise", noise)
     _validate.generator("generator", generator)
-    d = cov.shape[0]
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=cov.dtype, device=cov.device)
-
-    x, w = normal(size, n, d) @ root, normal(size, d)
+    x = law.draw(size, n, generator)
+    w = torch.randn((size, law.d), generator=generator, dtype=x.dtype, device=x.device)
     y = torch.einsum("bnd,bd->bn", x, w)
     if noise:
-        y = y + noise * normal(size, n)
+        y = y + noise * torch.randn(y.shape, generator=generator, dtype=x.dtype, device=x.device)
     return Prompts(x, y, w)
 
 
 def sample_moments(
-    cov: Float[Tensor, "d d"], m: int, size: int, noise: float = 0.0, generator: torch.Generator | None = None
+    law: Law | Float[Tensor, "d d"],
+    m: int,
+    size: int,
+    noise: float = 0.0,
+    generator: torch.Generator | None = None,
 ) -> Moments:
-    """Draw the moments of prompts exactly as `sample_prompts` would have, at a cost that does not depend on m.
+    """Draw the moments of prompts as `sample_prompts` would have: without the features if these are Gaussian, whatever m is.
 
-    Given the features, Xᵀε/m with ε ~ N(0, σ²I) is N(0, σ²Σ̂/m), so that Σ̂ and w* suffice.
+    Given the features, Xᵀε/m with ε ~ N(0, σ²I) is N(0, σ²Σ̂/m), so that Σ̂ and w* suffice. Other laws are drawn
+    a part at a time, so that memory need not hold all the features.
 
     Parameters
     ----------
-    cov : Tensor of shape (d, d)
-        Feature covariance.
+    law : Law, or Tensor of shape (d, d)
+        Features.
     m : int
         Examples in each prompt, at least 1.
     size : int
@@ -155,116 +146,90 @@ def sample_moments(
     noise : float
         Standard deviation σ of the label noise.
     generator : torch.Generator, optional
-        Source of randomness, on the device of `cov`.
+        Source of randomness, on the device of the law.
 
     Returns
     -------
     Moments
-
-    Raises
-    ------
-    ValueError
-        If `cov` is not a covariance, a size is below 1 or `noise` is negative.
     """
+    law = laws.of("law", law)
+    _validate.positive_int("m", m)
+    _validate.positive_int("size", size)
     noise = _validate.non_negative("noise", noise)
-    gram = wishart(cov, m, size, generator)
-    w = torch.randn((size, cov.shape[0]), generator=generator, dtype=cov.dtype, device=cov.device)
+    if law.kappa != 1:
+        part = max(1, _ELEMENTS // (m * law.d))
+        starts = range(0, size, part)
+        return join(
+            [sample_prompts(law, m, min(part, size - at), noise, generator).moments() for at in starts]
+        )
+    gram = wishart(law.second, m, size, generator)
+    w = torch.randn((size, law.d), generator=generator, dtype=gram.dtype, device=gram.device)
     cross = torch.einsum("bij,bj->bi", gram, w)
     if noise:
         # Any F with F Fᵀ = Σ̂ will do; the eigendecomposition also covers singular Σ̂ (m < d).
         spectrum, vectors = torch.linalg.eigh(gram)
-        white = torch.randn(w.shape, generator=generator, dtype=cov.dtype, device=cov.device)
+        white = torch.randn(w.shape, generator=generator, dtype=gram.dtype, device=gram.device)
         cross = cross + noise / m**0.5 * torch.einsum(
             "bij,bj->bi", vectors, spectrum.clamp(min=0).sqrt() * white
         )
     return Moments(gram, cross, w)
 
 
+#: Entries of features held in memory at a time (32 MB).
+_ELEMENTS = 4_000_000
+
+
+def join(parts: Sequence[Moments]) -> Moments:
+    """One batch out of several, at least one."""
+    if not parts:
+        raise ValueError("parts must hold at least one batch, got none")
+    return Moments(*(torch.cat([getattr(part, name) for part in parts]) for name in ("gram", "cross", "w")))
+
+
 @dataclass(frozen=True)
 class TaskMixture:
-    """A training set of several tasks: task ℓ is drawn with probability π_ℓ and has its own covariance and prompt length.
+    """A training set of several tasks: task ℓ is drawn with probability π_ℓ and has its own features and prompt length.
 
     Parameters
     ----------
-    covs : sequence of Tensors of shape (d, d)
-        Feature covariance Λ_ℓ of each task.
+    tasks : sequence of Law or Tensors of shape (d, d), or Tensor of shape (T, d, d)
+        Features of each task: laws, or covariances Λ_ℓ of Gaussian ones.
     probs : sequence of floats
         Probabilities π_ℓ; non-negative, summing to 1.
     lengths : sequence of ints
         Prompt length n_ℓ of each task.
-
-    Raises
-    ------
-    ValueError
-        If the three disagree in length, or an entry is not allowed.
     """
 
-    covs: Sequence[Tensor]
+    tasks: Sequence[Law | Tensor] | Tensor
     probs: Sequence[float] | Tensor
     lengths: Sequence[int]
 
     def __post_init__(self) -> None:
-        _validate.tasks(self.covs, self.probs, self.lengths)
+        laws.mixture(self.tasks, self.probs, self.lengths)
 
-    def _counts(self, size: int, generator: torch.Generator | None) -> list[int]:
+    def _drawn(self, size: int, generator: torch.Generator | None) -> Iterator[tuple[Law, int, int]]:
+        """Law, prompt length and number of prompts of each task that was drawn."""
         _validate.positive_int("size", size)
         _validate.generator("generator", generator)
         probs = torch.as_tensor(self.probs, dtype=torch.float64)
         device = generator.device if generator is not None else None
         drawn = torch.multinomial(probs.to(device), size, replacement=True, generator=generator)
-        return torch.bincount(drawn, minlength=len(self.covs)).tolist()
+        counts = torch.bincount(drawn, minlength=len(self.tasks)).tolist()
+        found = laws.each("tasks", self.tasks)
+        return (task for task in zip(found, self.lengths, counts, strict=True) if task[2])
 
     def sample(self, size: int, generator: torch.Generator | None = None) -> list[Prompts]:
         """Draw prompts, each from a task drawn with its probability.
-
-        Parameters
-        ----------
-        size : int
-            Number of prompts over all tasks, at least 1.
-        generator : torch.Generator, optional
-            Source of randomness.
 
         Returns
         -------
         list of Prompts
             Grouped by task, since lengths differ; tasks that were not drawn are left out.
-
-        Raises
-        ------
-        ValueError
-            If `size` < 1.
         """
-        return [
-            sample_prompts(cov, length, count, generator=generator)
-            for cov, length, count in zip(self.covs, self.lengths, self._counts(size, generator), strict=True)
-            if count
-        ]
+        drawn = self._drawn(size, generator)
+        return [sample_prompts(law, n, count, generator=generator) for law, n, count in drawn]
 
     def sample_moments(self, size: int, generator: torch.Generator | None = None) -> Moments:
-        """Draw the moments of prompts, each from a task drawn with its probability.
-
-        Parameters
-        ----------
-        size : int
-            Number of prompts over all tasks, at least 1.
-        generator : torch.Generator, optional
-            Source of randomness.
-
-        Returns
-        -------
-        Moments
-            One batch, ordered by task.
-
-        Raises
-        ------
-        ValueError
-            If `size` < 1.
-        """
-        parts = [
-            sample_moments(cov, length, count, generator=generator)
-            for cov, length, count in zip(self.covs, self.lengths, self._counts(size, generator), strict=True)
-            if count
-        ]
-        return Moments(
-            *(torch.cat([getattr(part, name) for part in parts]) for name in ("gram", "cross", "w"))
-        )
+        """Draw the moments of prompts, each from a task drawn with its probability, in one batch ordered by task."""
+        drawn = self._drawn(size, generator)
+        return join([sample_moments(law, n, count, generator=generator) for law, n, count in drawn])

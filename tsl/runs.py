@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 import torch
 
-from tsl import _validate, versions
+from tsl import _validate, texts, versions
 
 T = TypeVar("T")
 
@@ -72,17 +72,26 @@ class Run:
         -------
         torch.Generator
             On the device of the run.
-
-        Raises
-        ------
-        ValueError
-            If `role` is not a text or is empty, or `replica` < 0.
         """
         if not isinstance(role, str) or not role:
             raise ValueError(f"role must be a non-empty text, got {role!r}")
         _validate.at_least("replica", replica, 0)
         digest = hashlib.blake2b(f"{self.seed}/{role}/{replica}".encode(), digest_size=8).digest()
         return torch.Generator(self.device).manual_seed(int.from_bytes(digest, "big") >> 1)
+
+    def tell(self, **values: Any) -> None:
+        """Hand values to the prose: ``run.tell(gain=0.1234)`` makes ``{glue:text}`gain``` read 0.123.
+
+        Parameters
+        ----------
+        **values
+            Texts, and numbers that are formatted by `tsl.texts.number`. A name's ``_`` is ``-`` in the prose.
+        """
+        from myst_nb import glue  # reads a configuration; a run that only computes can do without
+
+        for name, value in values.items():
+            text = value if isinstance(value, str) else texts.number(value)
+            glue(name.replace("_", "-"), text, display=False)
 
     @property
     def stamp(self) -> str:
@@ -107,11 +116,6 @@ def start(chapter: str, profile: str = "laptop", device: str = "cpu", seed: int 
     Returns
     -------
     Run
-
-    Raises
-    ------
-    ValueError
-        If the chapter, the profile or the device is unknown or absent, or `seed` is negative.
     """
     profile = os.environ.get("TSL_PROFILE") or profile
     if profile not in PROFILES:
@@ -131,11 +135,6 @@ def check_device(device: str) -> torch.device:
     Returns
     -------
     torch.device
-
-    Raises
-    ------
-    ValueError
-        If torch does not know the name or the device is absent.
     """
     present = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     try:

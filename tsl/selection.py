@@ -19,14 +19,17 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
 
-from tsl import _validate, covariance, theory
+from tsl import _validate, covariance, laws, theory
 from tsl.prompts import Prompts
+from tsl.theory import Features
 
 KINDS = ("easy-short", "easy-long", "hard-short", "hard-long")
 EASY, HARD = 0.2, 0.8  # spectral exponents alpha
 SHORT, LONG = 20, 100  # B, read as the length of a training prompt
 
 Array = NDArray[np.float64]
+#: Laws of features, or covariances of Gaussian ones.
+Tasks = Sequence[Features] | Float[Tensor, "T d d"]
 
 
 @dataclass(frozen=True)
@@ -107,11 +110,6 @@ def catalogue(
     -------
     Catalogue
         4 · `copies` tasks in the order of `KINDS`.
-
-    Raises
-    ------
-    ValueError
-        If an argument is outside its range.
     """
     _validate.positive_int("d", d)
     _validate.positive_int("copies", copies)
@@ -166,11 +164,6 @@ def one_batch(groups: Sequence[Prompts]) -> Prompts:
     Returns
     -------
     Prompts
-
-    Raises
-    ------
-    ValueError
-        If `groups` is empty or the dimensions disagree.
     """
     if not groups:
         raise ValueError("groups must hold at least one batch of prompts, got none")
@@ -190,20 +183,16 @@ def _gaussian(d: int, generator: torch.Generator) -> Tensor:
 
 
 def predicted_error(
-    covs: Float[Tensor, "T d d"],
-    probs: Float[Tensor, " T"],
-    lengths: Sequence[int],
-    target: Float[Tensor, "d d"],
-    steps: int,
+    tasks: Tasks, probs: Float[Tensor, " T"], lengths: Sequence[int], target: Features, steps: int
 ) -> float:
     """Error on the target after `steps` steps of a model trained on a mixture, with unlimited test context.
 
     Parameters
     ----------
-    covs, probs, lengths
-        The mixture: covariances (T, d, d), probabilities (T,) and prompt lengths of the tasks.
-    target : Tensor of shape (d, d)
-        Covariance Σ of the test features.
+    tasks, probs, lengths
+        The mixture, as for `tsl.theory.gamma_mixture`.
+    target : Law, or Tensor of shape (d, d)
+        Test features, of second moment Σ.
     steps : int
         Thinking steps k, at least 1.
 
@@ -211,47 +200,37 @@ def predicted_error(
     -------
     float
         ‖(I − Γ⁻¹Σ)^k‖_F²; d for an answer of zero.
-
-    Raises
-    ------
-    ValueError
-        If a matrix is not a covariance, the dimensions or the numbers of tasks disagree, or `steps` < 1.
     """
-    first, second = _moments(covs, lengths, target, steps)
-    weights = _validate.probabilities("probs", probs, len(covs)).cpu().numpy()
-    return math.exp(log_error(weights, first, second, target.unsqueeze(0).cpu().numpy(), steps)[0])
+    first, second, sigma = _moments(tasks, lengths, target, steps)
+    weights = _validate.probabilities("probs", probs, len(first)).cpu().numpy()
+    return math.exp(log_error(weights, first, second, sigma[None].cpu().numpy(), steps)[0])
 
 
-def select_tasks_qp(covs: Float[Tensor, "T d d"], target: Float[Tensor, "d d"]) -> Float[Tensor, " T"]:
+def select_tasks_qp(tasks: Tasks, target: Features) -> Float[Tensor, " T"]:
     """Task weights by the quadratic program min ‖I − Σ⁻¹ Σ_ℓ π_ℓ Λ_ℓ‖_F² over the simplex.
 
-    This is the program of Section 4 of arXiv 2510.03605. It knows nothing of prompt lengths or of thinking
-    steps. Where the optimum is not unique (tasks with equal covariances), the interior-point solver returns a
+    This is the program of Section 4 of arXiv 2510.03605. It knows nothing of prompt lengths, of thinking steps or of
+    fourth moments. Where the optimum is not unique (tasks with equal covariances), the interior-point solver returns a
     point inside the set of optima and so shares the weight.
 
     Parameters
     ----------
-    covs : Tensor of shape (T, d, d)
-        Covariance Λ_ℓ of each task on offer.
-    target : Tensor of shape (d, d)
-        Covariance Σ of the target, not singular.
+    tasks : sequence of Law or Tensors of shape (d, d), or Tensor of shape (T, d, d)
+        Features of each task on offer, of second moment Λ_ℓ.
+    target : Law, or Tensor of shape (d, d)
+        Features of the target, of second moment Σ that is not singular.
 
     Returns
     -------
     Tensor of shape (T,)
         Non-negative, summing to 1.
-
-    Raises
-    ------
-    ValueError
-        If a matrix is not a covariance, the dimensions disagree or the target is singular.
     """
-    _check(covs, target)
-    if math.isinf(covariance.hardness(target)):
+    covs, sigma = _second_moments(tasks, target)
+    if math.isinf(covariance.hardness(sigma)):
         raise ValueError("target must be invertible, got a singular covariance: add samples or shrink it")
-    ratios = torch.linalg.solve(target, covs).flatten(1).mT.cpu().numpy()
+    ratios = torch.linalg.solve(sigma, covs).flatten(1).mT.cpu().numpy()
     weights = cp.Variable(len(covs), nonneg=True)
-    identity = np.eye(target.shape[0]).ravel()
+    identity = np.eye(len(sigma)).ravel()
     scale = np.abs(ratios).max()  # a target near singular makes ratios that a solver's tolerances do not fit
     problem = cp.Problem(
         cp.Minimize(cp.sum_squares((ratios / scale) @ weights - identity / scale)), [cp.sum(weights) == 1]
@@ -259,13 +238,13 @@ def select_tasks_qp(covs: Float[Tensor, "T d d"], target: Float[Tensor, "d d"]) 
     problem.solve(solver=cp.CLARABEL)
     if weights.value is None:
         raise RuntimeError(f"the solver found no weights, got status {problem.status!r}")
-    return _on_simplex(np.asarray(weights.value)).to(target)
+    return _on_simplex(np.asarray(weights.value)).to(sigma)
 
 
 def select_tasks(
-    covs: Float[Tensor, "T d d"],
+    tasks: Tasks,
     lengths: Sequence[int],
-    target: Float[Tensor, "d d"],
+    target: Features,
     steps: int,
     grams: Float[Tensor, "B d d"] | None = None,
 ) -> Float[Tensor, " T"]:
@@ -277,36 +256,31 @@ def select_tasks(
 
     Parameters
     ----------
-    covs : Tensor of shape (T, d, d)
-        Covariance Λ_ℓ of each task on offer.
+    tasks : sequence of Law or Tensors of shape (d, d), or Tensor of shape (T, d, d)
+        Features of each task on offer.
     lengths : sequence of int
         Prompt length n_ℓ of each task, at least 1.
-    target : Tensor of shape (d, d)
-        Covariance Σ of the target; it may be singular.
+    target : Law, or Tensor of shape (d, d)
+        Features of the target, of second moment Σ that may be singular.
     steps : int
         Thinking steps k the model will be given, at least 1.
     grams : Tensor of shape (B, d, d), optional
-        Empirical covariances Σ̂ of test prompts (`covariance.wishart`). With them the mean of ‖(I − Γ(π)⁻¹Σ̂)^k‖_F²
+        Empirical covariances Σ̂ of test prompts (`prompts.sample_moments`). With them the mean of ‖(I − Γ(π)⁻¹Σ̂)^k‖_F²
         is minimised, which also guards against overthinking on prompts of finite length.
 
     Returns
     -------
     Tensor of shape (T,)
         Non-negative, summing to 1.
-
-    Raises
-    ------
-    ValueError
-        If a matrix is not a covariance, the dimensions or the numbers of tasks disagree, or `steps` < 1.
     """
-    first, second = _moments(covs, lengths, target, steps)
-    count = len(covs)
+    first, second, sigma = _moments(tasks, lengths, target, steps)
+    count = len(first)
     if grams is None:
-        grams = target.unsqueeze(0)
+        grams = sigma[None]
     elif grams.dim() != 3:
         raise ValueError(f"grams must have shape (B, d, d), got {tuple(grams.shape)}")
-    _validate.square("grams", grams, batch=True)
-    _validate.same_dimension(grams=grams, target=target)
+    _validate.matrices("grams", grams)
+    _validate.same_dimension(grams=grams, target=sigma)
     tests = grams.cpu().numpy()
 
     def objective(weights: Array) -> tuple[float, Array]:
@@ -314,8 +288,8 @@ def select_tasks(
 
     vertices, equal = np.eye(count), np.full(count, 1 / count)
     starts = [equal, min(vertices, key=lambda vertex: objective(vertex)[0])]
-    if math.isfinite(covariance.hardness(target)):
-        starts.append(select_tasks_qp(covs, target).cpu().numpy())
+    if math.isfinite(covariance.hardness(sigma)):
+        starts.append(select_tasks_qp(tasks, target).cpu().numpy())
     candidates = list(starts)
     for start in starts:
         inside = 0.9 * start + 0.1 * equal  # off the faces of the simplex, where gradients point outwards
@@ -329,7 +303,7 @@ def select_tasks(
             options={"maxiter": 300, "ftol": 1e-10},
         )
         candidates.append(_on_simplex(found.x).numpy())
-    return torch.as_tensor(min(candidates, key=lambda weights: objective(weights)[0])).to(target)
+    return torch.as_tensor(min(candidates, key=lambda weights: objective(weights)[0])).to(sigma)
 
 
 def log_error(weights: Array, first: Array, second: Array, tests: Array, steps: int) -> tuple[float, Array]:
@@ -375,25 +349,23 @@ def log_error(weights: Array, first: Array, second: Array, tests: Array, steps: 
     return math.log(error), (slope - slope @ probs) / (total * error)
 
 
-def _moments(covs: Tensor, lengths: Sequence[int], target: Tensor, steps: int) -> tuple[Array, Array]:
-    """E[Σ̂] and E[Σ̂²] of every task, after checking the arguments."""
-    _check(covs, target)
+def _moments(
+    tasks: Tasks, lengths: Sequence[int], target: Features, steps: int
+) -> tuple[Array, Array, Tensor]:
+    """E[Σ̂] and E[Σ̂²] of every task, and Σ of the target."""
     _validate.positive_int("steps", steps)
-    if not isinstance(lengths, Sequence | Tensor) or len(lengths) != len(covs):
-        raise ValueError(f"lengths must name one for each of the {len(covs)} tasks, got {lengths!r}")
-    for index, length in enumerate(lengths):
-        _validate.positive_int(f"lengths[{index}]", length)
-    squares = [theory.second_moment(cov, n) for cov, n in zip(covs, lengths, strict=True)]
-    return covs.cpu().numpy(), torch.stack(squares).cpu().numpy()
+    covs, sigma = _second_moments(tasks, target)
+    found, _ = laws.mixture(tasks, [1 / len(covs)] * len(covs), lengths)
+    squares = [theory.second_moment(law, n) for law, n in zip(found, lengths, strict=True)]
+    return covs.cpu().numpy(), torch.stack(squares).cpu().numpy(), sigma
 
 
-def _check(covs: Tensor, target: Tensor) -> None:
-    if not isinstance(covs, Tensor) or covs.dim() != 3 or len(covs) < 1:
-        raise ValueError(f"covs must be a (T, d, d) tensor with T >= 1, got {getattr(covs, 'shape', covs)!r}")
-    _validate.covariance("target", target)
-    for index, cov in enumerate(covs):
-        _validate.covariance(f"covs[{index}]", cov)
-    _validate.same_dimension(covs=covs, target=target)
+def _second_moments(tasks: Tasks, target: Features) -> tuple[Tensor, Tensor]:
+    """Λ_ℓ of every task, in one tensor, and Σ of the target."""
+    covs = torch.stack([law.second for law in laws.each("tasks", tasks)])
+    sigma = laws.of("target", target).second
+    _validate.same_dimension(tasks=covs, target=sigma)
+    return covs, sigma
 
 
 def _on_simplex(weights: Array) -> Tensor:

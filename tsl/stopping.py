@@ -50,11 +50,6 @@ def increment_ratio(chain: Float[Tensor, "B k d"]) -> Float[Tensor, "B r"]:
     Tensor of shape (B, steps - 1)
         Tends to the spectral radius of I − Γ⁻¹Σ̂: above 1 the chain diverges. A chain that has come to rest
         (Δ_i = 0) gets 0.
-
-    Raises
-    ------
-    ValueError
-        If the chain has fewer than two steps.
     """
     _check_chain(chain, 3)
     size = chain.diff(dim=1).norm(dim=-1)
@@ -76,11 +71,6 @@ def divergence_step(chain: Float[Tensor, "B k d"]) -> Int[Tensor, " B"]:
     -------
     Tensor of shape (B,)
         Step at which each prompt stops.
-
-    Raises
-    ------
-    ValueError
-        If the chain has fewer than two steps.
     """
     grows = increment_ratio(chain) > 1
     return torch.where(grows.any(1), grows.int().argmax(1), chain.shape[1] - 1)
@@ -99,11 +89,6 @@ def residual(chain: Float[Tensor, "B k d"], prompts: Prompts) -> Float[Tensor, "
     Returns
     -------
     Tensor of shape (B, steps + 1)
-
-    Raises
-    ------
-    ValueError
-        If chain and prompts disagree.
     """
     _check_pair(chain, prompts)
     return (prompts.y[:, None] - chain @ prompts.x.mT).square().mean(-1)
@@ -172,11 +157,6 @@ def posterior_mean(
     Returns
     -------
     Tensor of shape (B, d)
-
-    Raises
-    ------
-    ValueError
-        If `noise` < 0 or `scale` <= 0.
     """
     left, singular, right = torch.linalg.svd(prompts.x, full_matrices=False)
     signal = torch.einsum("bmr,bm->br", left, prompts.y)
@@ -221,11 +201,6 @@ def first_turn(score: Float[Tensor, "B k"], patience: int = 1) -> Int[Tensor, " 
     -------
     Tensor of shape (B,)
         Index into the steps axis.
-
-    Raises
-    ------
-    ValueError
-        If `score` is not a matrix with at least one step, or `patience` < 1.
     """
     _validate.positive_int("patience", patience)
     if score.dim() != 2 or score.shape[1] < 1:
@@ -261,11 +236,6 @@ def stop_step(
     -------
     Tensor of shape (B,)
         Index into the steps axis, 0 ... steps.
-
-    Raises
-    ------
-    ValueError
-        If chain and prompts disagree, `noise` < 0 or `scale` <= 0.
     """
     _check_pair(chain, prompts)
     centre = posterior_mean(prompts, noise, scale)

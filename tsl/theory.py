@@ -2,6 +2,28 @@
 
 Everything here is a closed formula or a one-dimensional integral; nothing is sampled. Errors are E‖ŵ − w*‖²
 with w* ~ N(0, I_d), so that an answer of zero costs d, unless a docstring says otherwise.
+
+A feature law (`tsl.laws`; a bare covariance means the Gaussian one) enters by its second and fourth moments,
+
+    Λ = E[x xᵀ],    F(S) = E[x xᵀ S x xᵀ],    K = F(I) = E[‖x‖² x xᵀ].
+
+In Σ̂ = (1/n) Σ_i x_i x_iᵀ the n pairs i = j and the n(n − 1) pairs i ≠ j contribute differently to Σ̂SΣ̂, hence
+
+    E[Σ̂ S Σ̂] = (1 − 1/n) ΛSΛ + (1/n) F(S),    E[Σ̂²] = (1 − 1/n) Λ² + (1/n) K.        (1)
+
+The mean of x appears nowhere. Gaussian features of mean zero have K = 2Λ² + tr(Λ) Λ, and (1) is then the formula of
+arXiv 2510.03605. The optimum of the one-step loss E‖w − AΣ̂w‖² over A solves A E[Σ̂²] = E[Σ̂], so training finds A = Γ⁻¹,
+
+    Γ = E[Σ̂²] E[Σ̂]⁻¹ = (1 − 1/n) Λ + (1/n) KΛ⁻¹,        (2)
+
+symmetric only where K and Λ commute, as they do for Gaussian and elliptical laws but not for real data. With
+Γ = Λ(I + H/n), H = Λ⁻¹KΛ⁻¹ − I, let h_1, ..., h_d be the eigenvalues of H; none is negative, since K ≥ Λ² for every law.
+On prompts of m examples from the training law the direct error depends on them alone:
+
+    E‖ŵ − w*‖² = Σ_i h_i (h_i + n²/m) / (n + h_i)²,    which is Σ_i h_i / (n + h_i) when m = n.        (3)
+
+For Gaussian features h_i = 1 + tr(Λ)/λ_i, so max_i h_i − 1 is the paper's hardness. It keeps its role for every law: the
+bounds of Theorem 3.3 and Corollary 3.5 hold word for word with max_i h_i − 1 in place of tr(Λ)/λ_min (our extension).
 """
 
 from __future__ import annotations
@@ -11,57 +33,48 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
+from scipy import optimize
 from torch import Tensor
 
-from tsl import _validate
-from tsl.covariance import hardness
+from tsl import _validate, laws
+from tsl.laws import Law
+
+#: A law of features, or the covariance of a Gaussian one.
+Features = Law | Float[Tensor, "d d"]
 
 
-def _identity(like: Tensor) -> Tensor:
-    return torch.eye(like.shape[-1], dtype=like.dtype, device=like.device)
-
-
-def _pair(gamma: Tensor, cov: Tensor) -> Tensor:
-    """Γ⁻¹Σ, after checking both."""
-    _validate.invertible("gamma", gamma)
-    _validate.covariance("cov", cov)
-    _validate.same_dimension(gamma=gamma, cov=cov)
-    return torch.linalg.solve(gamma, cov)
-
-
-def second_moment(cov: Float[Tensor, "d d"], n: int) -> Float[Tensor, "d d"]:
-    """E[Σ̂²] = (1 + 1/n)Λ² + (tr Λ / n)Λ for n Gaussian features.
+def second_moment(law: Features, n: int, middle: Tensor | None = None) -> Float[Tensor, "d d"]:
+    """E[Σ̂ S Σ̂] for n independent features, equation (1); E[Σ̂²] by default.
 
     Parameters
     ----------
-    cov : Tensor of shape (d, d)
-        Feature covariance Λ.
+    law : Law, or Tensor of shape (d, d)
+        Features of a prompt.
     n : int
         Examples in a prompt, at least 1.
+    middle : Tensor of shape (d, d), optional
+        S, by default the identity.
 
     Returns
     -------
     Tensor of shape (d, d)
-
-    Raises
-    ------
-    ValueError
-        If `cov` is not a covariance or `n` < 1.
     """
-    _validate.covariance("cov", cov)
+    law = laws.of("law", law)
     _validate.positive_int("n", n)
-    return (1 + 1 / n) * cov @ cov + torch.trace(cov) / n * cov
+    middle = _identity(law.second) if middle is None else _validate.square("middle", middle)
+    _validate.same_dimension(middle=middle, law=law.second)
+    return (1 - 1 / n) * law.second @ middle @ law.second + law.fourth(middle) / n
 
 
-def gamma(cov: Float[Tensor, "d d"], n: int, noise: float = 0.0) -> Float[Tensor, "d d"]:
-    """Γ(Λ, n) = (1 + 1/n)Λ + ((tr Λ + σ²)/n) I: training fixes the preconditioner Γ⁻¹.
+def gamma(law: Features, n: int, noise: float = 0.0) -> Float[Tensor, "d d"]:
+    """Γ of Theorem 3.1, equation (2): training fixes the preconditioner Γ⁻¹. Gaussian: (1 + 1/n)Λ + ((tr Λ + σ²)/n) I.
 
-    This is Theorem 3.1 of arXiv 2510.03605. The label noise σ² is our extension; the paper has σ = 0.
+    The label noise σ² is our extension; the paper has σ = 0.
 
     Parameters
     ----------
-    cov : Tensor of shape (d, d)
-        Covariance Λ of the training features.
+    law : Law, or Tensor of shape (d, d)
+        Training features. A law that is not elliptical must have a non-singular Λ (see `tsl.lab.datasets.compress`).
     n : int
         Examples in a training prompt, at least 1.
     noise : float
@@ -70,31 +83,34 @@ def gamma(cov: Float[Tensor, "d d"], n: int, noise: float = 0.0) -> Float[Tensor
     Returns
     -------
     Tensor of shape (d, d)
-
-    Raises
-    ------
-    ValueError
-        If `cov` is not a covariance, `n` < 1 or `noise` < 0.
     """
-    _validate.covariance("cov", cov)
+    law = laws.of("law", law)
+    if law.kappa is None:
+        return gamma_mixture([law], [1.0], [n], noise)
     _validate.positive_int("n", n)
-    noise = _validate.non_negative("noise", noise)
-    return (1 + 1 / n) * cov + (torch.trace(cov) + noise**2) / n * _identity(cov)
+    variance = _validate.non_negative("noise", noise) ** 2
+    scale = 1 - 1 / n + 2 * law.kappa / n
+    return scale * law.second + (law.kappa * torch.trace(law.second) + variance) / n * _identity(law.second)
 
 
 def gamma_mixture(
-    covs: Sequence[Float[Tensor, "d d"]], probs: Sequence[float] | Tensor, lengths: Sequence[int]
+    tasks: Sequence[Features] | Float[Tensor, "T d d"],
+    probs: Sequence[float] | Tensor,
+    lengths: Sequence[int],
+    noise: float = 0.0,
 ) -> Float[Tensor, "d d"]:
-    """Γ = E[Σ̂²] E[Σ̂]⁻¹ of training on several tasks (our derivation from the normal equations of the loss).
+    """Γ = E[Σ̂²] E[Σ̂]⁻¹ of training on several tasks (our derivation, from the normal equations of the loss).
 
     Parameters
     ----------
-    covs : sequence of Tensors of shape (d, d)
-        Covariance Λ_ℓ of each task.
-    probs : sequence of floats
+    tasks : sequence of Law or Tensors of shape (d, d), or Tensor of shape (T, d, d)
+        Features of each task.
+    probs : sequence of T floats
         Probability π_ℓ of each task.
-    lengths : sequence of ints
+    lengths : sequence of T ints
         Prompt length n_ℓ of each task.
+    noise : float
+        Standard deviation σ of the label noise in training.
 
     Returns
     -------
@@ -104,29 +120,53 @@ def gamma_mixture(
     Raises
     ------
     ValueError
-        If the arguments disagree in length, an entry is not allowed, or E[Σ̂] is singular (no task covers some direction).
+        If E[Σ̂] is singular: no task covers some direction.
     """
-    weights = _validate.tasks(covs, probs, lengths).tolist()
-    first = torch.stack([p * cov for p, cov in zip(weights, covs, strict=True)]).sum(0)
-    second = torch.stack(
-        [p * second_moment(c, n) for p, c, n in zip(weights, covs, lengths, strict=True)]
-    ).sum(0)
-    if math.isinf(hardness(first)):
-        raise ValueError("covs and probs must cover every direction, got a singular mean covariance")
-    return torch.linalg.solve(first, second, left=False)
+    found, weights = laws.mixture(tasks, probs, lengths)
+    variance = _validate.non_negative("noise", noise) ** 2
+    first, second = torch.zeros_like(found[0].second), torch.zeros_like(found[0].second)
+    for p, law, n in zip(weights, found, lengths, strict=True):
+        first = first + p * law.second
+        second = second + p * (second_moment(law, n) + variance / n * law.second)
+    return torch.linalg.solve(_non_singular("tasks", first), second, left=False)
 
 
-def direct_error(gamma: Float[Tensor, "d d"], cov: Float[Tensor, "d d"], m: int, noise: float = 0.0) -> float:
-    """Exact error of the direct answer, one step from ŵ_0 = 0, on prompts of m Gaussian examples (our formula).
+def hardness_spectrum(law: Features) -> Float[Tensor, " d"]:
+    """The numbers h_i of equation (3), in ascending order; ``hardness_spectrum(law)[-1] - 1`` is the hardness of the law.
 
-    ‖I − A Σ‖_F² + (1/m)[tr(A Σ² Aᵀ) + tr(A Σ Aᵀ) (tr Σ + σ²)] with A = Γ⁻¹.
+    The hardness is the largest E[‖x‖² ⟨u, Λ⁻¹x⟩²] over unit directions u, less 2: large where a direction is weak, or where
+    it is active only in rare rows that are long.
+
+    Parameters
+    ----------
+    law : Law, or Tensor of shape (d, d)
+        Features. A law that is not elliptical must have a non-singular Λ.
+
+    Returns
+    -------
+    Tensor of shape (d,)
+        Non-negative; 1 + tr(Λ)/λ_i for Gaussian features, infinite where λ_i is zero up to rounding.
+    """
+    law = laws.of("law", law)
+    if law.hard is not None:
+        return law.hard().clamp(min=0)  # K ≥ Λ² for every law, so a negative value is rounding
+    inverse = torch.linalg.inv(_non_singular("law", law.second))
+    ratio = inverse @ law.fourth(_identity(law.second)) @ inverse
+    return (torch.linalg.eigvalsh((ratio + ratio.mT) / 2) - 1).clamp(min=0)
+
+
+def direct_error(gamma: Float[Tensor, "d d"], law: Features, m: int, noise: float = 0.0) -> float:
+    """Exact error of the direct answer, one step from ŵ_0 = 0, on prompts of m examples.
+
+    ‖I − AΛ‖_F² + (1/m) tr[A (K − Λ² + σ²Λ) Aᵀ] with A = Γ⁻¹; Gaussian, without noise, the formula of Proposition 5.1 of
+    arXiv 2603.01293.
 
     Parameters
     ----------
     gamma : Tensor of shape (d, d)
-        Γ of the trained model.
-    cov : Tensor of shape (d, d)
-        Covariance Σ of the test features.
+        Γ of the trained model, of whatever features it was trained on.
+    law : Law, or Tensor of shape (d, d)
+        Test features; Λ may be singular.
     m : int
         Examples in a test prompt, at least 1.
     noise : float
@@ -135,81 +175,89 @@ def direct_error(gamma: Float[Tensor, "d d"], cov: Float[Tensor, "d d"], m: int,
     Returns
     -------
     float
-
-    Raises
-    ------
-    ValueError
-        If an argument is not allowed or the shapes disagree.
     """
+    law = laws.of("law", law)
     _validate.positive_int("m", m)
-    noise = _validate.non_negative("noise", noise)
-    step = _pair(gamma, cov)
-    spread = torch.trace(torch.linalg.solve(gamma, step.mT))  # tr(A Σ Aᵀ)
-    bias = (_identity(cov) - step).square().sum()
-    return (bias + (step.square().sum() + spread * (torch.trace(cov) + noise**2)) / m).item()
+    variance = _validate.non_negative("noise", noise) ** 2
+    step = _pair(gamma, law=law)
+    eye = _identity(step)
+    spread = law.fourth(eye) - law.second @ law.second + variance * law.second
+    answer = torch.linalg.solve(gamma, torch.linalg.solve(gamma, spread).mT)
+    return ((eye - step).square().sum() + torch.trace(answer) / m).item()
 
 
-def direct_error_bound(cov: Float[Tensor, "d d"], n: int, m: int) -> float:
-    """Bound on the direct error when Σ = Λ, (d/n²)(1 + Hard)² + (d/m)(1 + Hard) (Theorem 3.3 of arXiv 2510.03605).
+def matched_direct_error(law: Features, n: int, m: int) -> float:
+    """Direct error when training and test share a law, from its hardness spectrum alone: equation (3).
 
     Parameters
     ----------
-    cov : Tensor of shape (d, d)
-        Covariance Λ of training and test features.
+    law : Law, or Tensor of shape (d, d)
+        Features of training and test.
     n, m : int
         Examples in a training and in a test prompt, at least 1.
 
     Returns
     -------
     float
-
-    Raises
-    ------
-    ValueError
-        If an argument is not allowed.
     """
-    hard = 1 + hardness(cov)
     _validate.positive_int("n", n)
     _validate.positive_int("m", m)
-    d = cov.shape[0]
-    return d / n**2 * hard**2 + d / m * hard
+    h = hardness_spectrum(law)
+    seen = n / (n + h)  # 0 where h is infinite
+    return ((1 - seen) * (1 - seen + seen * n / m)).sum().item()
 
 
-def cot_error_limit(gamma: Float[Tensor, "d d"], cov: Float[Tensor, "d d"], k: int) -> float:
+def direct_error_bound(law: Features, n: int, m: int) -> float:
+    """Bound on the direct error when Σ = Λ, (d/n²)(1 + Hard)² + (d/m)(1 + Hard) (Theorem 3.3 of arXiv 2510.03605).
+
+    Parameters
+    ----------
+    law : Law, or Tensor of shape (d, d)
+        Features of training and test.
+    n, m : int
+        Examples in a training and in a test prompt, at least 1.
+
+    Returns
+    -------
+    float
+    """
+    _validate.positive_int("n", n)
+    _validate.positive_int("m", m)
+    hard = hardness_spectrum(law)
+    d, most = len(hard), hard[-1].item()
+    return d / n**2 * most**2 + d / m * most
+
+
+def cot_error_limit(gamma: Float[Tensor, "d d"], law: Features, k: int) -> float:
     """Error after k steps with unlimited test context (m → ∞, so Σ̂ = Σ): ‖(I − Γ⁻¹Σ)^k‖_F².
 
     Parameters
     ----------
     gamma : Tensor of shape (d, d)
         Γ of the trained model.
-    cov : Tensor of shape (d, d)
-        Covariance Σ of the test features.
+    law : Law, or Tensor of shape (d, d)
+        Test features, of second moment Σ.
     k : int
         Steps, at least 0.
 
     Returns
     -------
     float
-
-    Raises
-    ------
-    ValueError
-        If an argument is not allowed or the shapes disagree.
     """
     _validate.at_least("k", k, 0)
-    step = _pair(gamma, cov)
+    step = _pair(gamma, law=law)
     return torch.linalg.matrix_power(_identity(step) - step, k).square().sum().item()
 
 
-def cot_error_bound(cov: Float[Tensor, "d d"], n: int, k: int) -> float:
+def cot_error_bound(law: Features, n: int, k: int) -> float:
     """Leading term of the scaling law, d (1 + n / (1 + Hard))^(−2k), for Σ = Λ (Corollary 3.5 of arXiv 2510.03605).
 
-    It bounds `cot_error_limit`, with equality for isotropic features. At finite m it is not a bound.
+    It bounds `cot_error_limit`, with equality for isotropic Gaussian features. At finite m it is not a bound.
 
     Parameters
     ----------
-    cov : Tensor of shape (d, d)
-        Covariance Λ of training and test features.
+    law : Law, or Tensor of shape (d, d)
+        Features of training and test.
     n : int
         Examples in a training prompt, at least 1.
     k : int
@@ -218,25 +266,20 @@ def cot_error_bound(cov: Float[Tensor, "d d"], n: int, k: int) -> float:
     Returns
     -------
     float
-
-    Raises
-    ------
-    ValueError
-        If an argument is not allowed.
     """
     _validate.positive_int("n", n)
     _validate.at_least("k", k, 0)
-    hard = 1 + hardness(cov)
-    return cov.shape[0] * (1 + n / hard) ** (-2 * k)
+    hard = hardness_spectrum(law)
+    return len(hard) * (1 + n / hard[-1].item()) ** (-2 * k)
 
 
-def required_context(cov: Float[Tensor, "d d"], k: int, eps: float) -> float:
+def required_context(law: Features, k: int, eps: float) -> float:
     """Training examples that k steps need to reach an error eps: n ≥ (1 + Hard)((d/eps)^(1/2k) − 1), from Corollary 3.5.
 
     Parameters
     ----------
-    cov : Tensor of shape (d, d)
-        Covariance Λ of training and test features.
+    law : Law, or Tensor of shape (d, d)
+        Features of training and test.
     k : int
         Steps, at least 1.
     eps : float
@@ -246,16 +289,68 @@ def required_context(cov: Float[Tensor, "d d"], k: int, eps: float) -> float:
     -------
     float
         Not rounded; 0 where eps ≥ d, which the answer ŵ = 0 already reaches.
-
-    Raises
-    ------
-    ValueError
-        If an argument is not allowed.
     """
     _validate.positive_int("k", k)
     eps = _validate.positive("eps", eps)
-    hard, d = 1 + hardness(cov), cov.shape[0]
-    return max(0.0, hard * ((d / eps) ** (1 / (2 * k)) - 1))
+    hard = hardness_spectrum(law)
+    return hard[-1].item() * ((len(hard) / eps) ** (1 / (2 * k)) - 1) if eps < len(hard) else 0.0
+
+
+def cot_error(gamma: Float[Tensor, "d d"], law: Features, m: int, steps: int) -> Float[Tensor, " k"]:
+    """Error after 0, ..., `steps` steps: exact at steps 0 and 1, to first order in 1/m beyond.
+
+    With T = I − AΣ and E = Σ̂ − Σ, expand ‖(T − AE)^k‖_F² to second order in E and average with m E[E S E] =
+    F(S) − ΣSΣ:
+
+        ‖T^k‖² + Σ_{i,j<k} ⟨Tʲ A, Tⁱ A E[E R_i R_jᵀ E]⟩ + 2 Σ_{i+j+l=k−2} ⟨T^k, Tⁱ A E[E Tʲ A E] Tˡ⟩,
+
+    where R_i = T^{k−1−i} and ⟨P, Q⟩ = tr(PᵀQ). The terms left out are of order 1/m² and use moments of order six and more:
+    they are what makes error grow again in long chains. For Gaussian features `tsl.exact` has no such limit.
+
+    Parameters
+    ----------
+    gamma : Tensor of shape (d, d)
+        Γ of the trained model, of whatever features it was trained on.
+    law : Law, or Tensor of shape (d, d)
+        Test features.
+    m : int
+        Examples in a test prompt, at least 1.
+    steps : int
+        Number of steps k, at least 0. The cost grows as k² evaluations of the fourth moment for each k.
+
+    Returns
+    -------
+    Tensor of shape (steps + 1,)
+    """
+    law = laws.of("law", law)
+    _validate.at_least("steps", steps, 0)
+    _validate.positive_int("m", m)
+    step = _pair(gamma, law=law)
+    inverse = torch.linalg.inv(gamma)
+    powers = [_identity(step)]
+    for _ in range(steps):
+        powers.append((_identity(step) - step) @ powers[-1])
+
+    def noise(middle: Tensor) -> Tensor:
+        return second_moment(law, m, middle) - law.second @ middle @ law.second
+
+    # Neither family of averages depends on k: the first is indexed by two powers of T, the second by one.
+    outer = {(a, b): noise(powers[a] @ powers[b].mT) for a in range(steps) for b in range(a + 1)}
+    inner = [noise(powers[j] @ inverse) for j in range(steps - 1)]
+    errors = []
+    for k in range(steps + 1):
+        total = powers[k].square().sum()
+        for i in range(k):
+            for j in range(k):
+                a, b = k - 1 - i, k - 1 - j
+                average = outer[a, b] if a >= b else outer[b, a].mT
+                total = total + torch.trace(powers[i] @ inverse @ average @ inverse.mT @ powers[j].mT)
+        for j in range(k - 1):
+            core = inverse @ inner[j]
+            for i in range(k - 1 - j):
+                total = total + 2 * torch.trace(powers[i] @ core @ powers[k - 2 - i - j] @ powers[k].mT)
+        errors.append(total)
+    return torch.stack(errors)
 
 
 def spectrum_edge(gamma: Float[Tensor, "d d"], cov: Float[Tensor, "d d"], m: int) -> float:
@@ -276,33 +371,25 @@ def spectrum_edge(gamma: Float[Tensor, "d d"], cov: Float[Tensor, "d d"], m: int
     Returns
     -------
     float
-
-    Raises
-    ------
-    ValueError
-        If an argument is not allowed or the shapes disagree.
     """
     _validate.covariance("gamma", gamma)
     _validate.positive_int("m", m)
     # Γ⁻¹Σ is similar to a symmetric matrix, so its eigenvalues are real.
-    t = torch.linalg.eigvals(_pair(gamma, cov)).real.clamp(min=0)
+    t = torch.linalg.eigvals(_pair(gamma, cov=cov)).real.clamp(min=0).double()
     top = t.max().item()
     if top == 0:
         return 0.0
-    low, high = 0.0, 1.0  # s = −u / t_max with u in (0, 1); the objective is convex there
+    t = t / top
 
-    def slope(u: float) -> float:
-        return (-(top / u**2) + (t.square() / (1 - t * (u / top)).square()).sum() / (m * top)).item()
+    def slope(u: float) -> float:  # of the objective in u = −s t_max in (0, 1), where it is convex
+        return ((t / (1 - t * u)).square().sum() / m).item() - 1 / u**2
 
-    for _ in range(200):
-        middle = (low + high) / 2
-        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
-    u = (low + high) / 2
-    return (top / u + (t / (1 - t * (u / top))).sum() / m).item()
+    u = optimize.brentq(slope, 1e-12, 1 - 1e-15, xtol=1e-15)
+    return top * (1 / u + ((t / (1 - t * u)).sum() / m).item())
 
 
 def overthinks(gamma: Float[Tensor, "d d"], cov: Float[Tensor, "d d"], m: int | None = None) -> bool:
-    """Whether the error grows without limit when thinking goes on: whether some |1 − λ(Γ⁻¹Σ̂)| exceeds 1.
+    """Whether the error grows without limit when thinking goes on: whether 1 − λ(Γ⁻¹Σ̂) leaves [−1, 1].
 
     Parameters
     ----------
@@ -318,15 +405,10 @@ def overthinks(gamma: Float[Tensor, "d d"], cov: Float[Tensor, "d d"], m: int | 
     Returns
     -------
     bool
-
-    Raises
-    ------
-    ValueError
-        If an argument is not allowed or the shapes disagree.
     """
     if m is not None:
         return spectrum_edge(gamma, cov, m) > 2
-    rate = torch.linalg.eigvals(_identity(cov) - _pair(gamma, cov)).abs().max().item()
+    rate = torch.linalg.eigvals(_identity(cov) - _pair(gamma, cov=cov)).abs().max().item()
     # A direction without variance has rate 1 exactly: what rounding can add to it must not count.
     slack = len(cov) * torch.finfo(cov.dtype).eps * torch.linalg.cond(gamma).item()
     return rate > 1 + slack
@@ -350,11 +432,6 @@ def marchenko_pastur_error(ratio: float, g: float, k: int) -> float:
     -------
     float
         E‖ŵ_k − w*‖² / d.
-
-    Raises
-    ------
-    ValueError
-        If an argument is not allowed.
     """
     ratio = _validate.positive("ratio", ratio)
     g = _validate.positive("g", g)
@@ -365,3 +442,24 @@ def marchenko_pastur_error(ratio: float, g: float, k: int) -> float:
     x = 1 + ratio - 2 * math.sqrt(ratio) * torch.cos(theta)
     bulk = (2 * torch.sin(theta).square() / x * (1 - x / g) ** (2 * k)).sum().item() / count
     return bulk + max(0.0, 1 - 1 / ratio)
+
+
+def _identity(like: Tensor) -> Tensor:
+    return torch.eye(like.shape[-1], dtype=like.dtype, device=like.device)
+
+
+def _pair(gamma: Tensor, **features: Features) -> Tensor:
+    """Γ⁻¹Σ, after checking both; the features come under the name by which the caller knows them."""
+    _validate.invertible("gamma", gamma)
+    ((name, value),) = features.items()
+    second = laws.of(name, value).second
+    _validate.same_dimension(gamma=gamma, **{name: second})
+    return torch.linalg.solve(gamma, second)
+
+
+def _non_singular(name: str, second: Tensor) -> Tensor:
+    """Return a second moment if it covers every direction."""
+    spectrum = torch.linalg.eigvalsh(second)
+    if spectrum[0] <= len(second) * torch.finfo(second.dtype).eps * spectrum[-1]:
+        raise ValueError(f"{name} must cover every direction, got a singular second moment")
+    return second

@@ -1,7 +1,15 @@
-"""From feature matrices to a plan: how hard the target is, what covers it, what to mix, what it gains."""
+"""What a practitioner asks: what to train on (`plan_training`), and whether thinking helps a model (`thinking_helps`).
+
+`plan_training` goes from feature matrices to a mixture of tasks: how hard the target is, what covers it, what to mix, what it
+gains. `thinking_helps` puts its question to any model that thinks: a part of every prompt's examples is held back, the
+model thinks about the rest, and each step is scored by the labels held back. No true weights are needed. Errors of
+divergent chains have heavy tails, so the answer rests on the median of the log error ratio, with an interval
+from order statistics that no tail can spoil, and the share of prompts that thinking harms is told beside it.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tsl import _validate, covariance, errors, selection, theory
+from tsl import _validate, errors, laws, selection, theory
+from tsl.cot import Baseline, Thinker, chain_of_thought
+from tsl.prompts import Prompts, sample_moments
 
 SAFE = 0.5  # a direction with Γ < Σ/2 makes thinking diverge (Remark 4.1 of arXiv 2510.03605)
 PLANNING = 64  # test prompts that the choice of the mixture averages over
@@ -26,9 +36,9 @@ class TaskCard:
     length : int
         Examples in a training prompt of this task.
     hardness : float
-        tr(Λ)/λ_min(Λ).
+        Of the law of its rows (`tsl.theory.hardness_spectrum`); tr(Λ)/λ_min(Λ) if they were Gaussian.
     coverage : float
-        1/|λ|_max(Γ⁻¹Σ) of a model trained on this task alone: how much of the target's variance training saw,
+        1/max abs λ(Γ⁻¹Σ) of a model trained on this task alone: how much of the target's variance training saw,
         in the direction where it saw least. Below one half such a model overthinks.
     weight : float
         Recommended probability.
@@ -80,7 +90,7 @@ class Plan:
 
     @property
     def benefit(self) -> tuple[float, float, float]:
-        """Error of one step over the error of the best step: median and 10–90 % of prompts. 1 means none."""
+        """Error of one step over the error of the best step, as median and 10–90 % of prompts. 1 means none."""
         curve = self.errors["recommended"]
         quantiles = torch.quantile(
             curve[:, 1] / curve[:, max(self.best_step, 1)], curve.new_tensor([0.5, 0.1, 0.9])
@@ -152,10 +162,11 @@ def plan_training(
 ) -> Plan:
     """Recommend a training mixture for a target, and predict what thinking will gain.
 
-    Covariances are second moments about zero (the model has no intercept: centre the features first if their
-    mean is not of interest). They are not shrunk: shrinking hides how strong the target is in its strong
-    directions, which leads to overthinking (measured in chapter 7). Features are taken to be Gaussian and labels
-    noiseless. This is our reading of the advice to cover the skills that are needed.
+    Features are taken as they are: training and test draw from the law of the rows (`tsl.laws.rows`), whose second and
+    fourth moments the rows give exactly. Moments are about zero (the model has no intercept: centre the features first if
+    their mean is not of interest), and are not shrunk: shrinking hides how strong the target is in its strong directions,
+    which leads to overthinking (measured in chapter 7). Labels are taken to be noiseless. This is our reading of the
+    advice to cover the skills that are needed.
 
     Parameters
     ----------
@@ -171,51 +182,42 @@ def plan_training(
         Thinking steps that can be afforded at test time; the mixture is chosen for these, and for prompts of
         `examples` examples.
     generator : torch.Generator
-        Source of the test prompts that the prediction averages over.
+        Source of the test prompts that choice and prediction average over.
     prompts : int
         Number of these.
 
     Returns
     -------
     Plan
-
-    Raises
-    ------
-    ValueError
-        If there is no task, a matrix has fewer than two rows or is not finite, the numbers of features
-        disagree, or a count is below 1.
     """
     if not tasks:
         raise ValueError("tasks must name at least one candidate, got none")
-    covs = torch.stack([_second_moment(f"tasks[{name!r}]", x, target) for name, x in tasks.items()])
-    sigma = _second_moment("target", target, target)
-    counts = [lengths] * len(tasks) if isinstance(lengths, int) else list(lengths)
+    names = list(tasks)
+    found = [_law(f"tasks[{name!r}]", x, target) for name, x in tasks.items()]
+    goal = _law("target", target, target)
+    counts = [lengths] * len(names) if isinstance(lengths, int) else list(lengths)
     for name, value in (("examples", examples), ("steps", steps), ("prompts", prompts)):
         _validate.positive_int(name, value)
-    planning = covariance.wishart(sigma, examples, PLANNING, generator)
-    weights = selection.select_tasks(covs, counts, sigma, steps, planning)
+    planning = sample_moments(goal, examples, PLANNING, generator=generator).gram
+    weights = selection.select_tasks(found, counts, goal, steps, planning)
 
-    gammas = [theory.gamma(cov, n) for cov, n in zip(covs, counts, strict=True)]
-    mixed = theory.gamma_mixture(list(covs), weights, counts)
-    equal = theory.gamma_mixture(list(covs), torch.full_like(weights, 1 / len(weights)), counts)
-    grams = covariance.wishart(sigma, examples, prompts, generator)
+    gammas = [theory.gamma(law, n) for law, n in zip(found, counts, strict=True)]
+    mixed = theory.gamma_mixture(found, weights, counts)
+    equal = theory.gamma_mixture(found, torch.full_like(weights, 1 / len(weights)), counts)
     single = [errors.propagated_error(planning, gamma, steps)[:, -1].mean().item() for gamma in gammas]
     best = min(range(len(single)), key=single.__getitem__)
-    names = list(tasks)
     rivals = {"recommended": mixed, "equal weights": equal, f"only {names[best]}": gammas[best]}
-    curves = {
-        name: errors.propagated_error(grams, gamma, steps) / len(sigma) for name, gamma in rivals.items()
-    }
+    grams = sample_moments(goal, examples, prompts, generator=generator).gram
+    curves = {name: errors.propagated_error(grams, gamma, steps) / goal.d for name, gamma in rivals.items()}
     cards = tuple(
-        TaskCard(name, n, covariance.hardness(cov), _coverage(gamma, sigma), weight)
-        for name, n, cov, gamma, weight in zip(names, counts, covs, gammas, weights.tolist(), strict=True)
+        TaskCard(name, n, _hardness(law), _coverage(gamma, goal.second), weight)
+        for name, n, law, gamma, weight in zip(names, counts, found, gammas, weights.tolist(), strict=True)
     )
-    return Plan(
-        cards, covariance.hardness(sigma), len(target), len(sigma), examples, _coverage(mixed, sigma), curves
-    )
+    covered = _coverage(mixed, goal.second)
+    return Plan(cards, _hardness(goal), len(target), goal.d, examples, covered, curves)
 
 
-def _second_moment(name: str, features: Tensor, like: Tensor) -> Tensor:
+def _law(name: str, features: Tensor, like: Tensor) -> laws.Law:
     if not isinstance(features, Tensor) or features.dim() != 2 or len(features) < 2:
         raise ValueError(
             f"{name} must be a matrix of at least 2 rows, got {getattr(features, 'shape', features)!r}"
@@ -224,14 +226,19 @@ def _second_moment(name: str, features: Tensor, like: Tensor) -> Tensor:
         raise ValueError(f"{name} must be finite, got entries that are NaN or infinite")
     _validate.same_dimension(**{name: features, "target": like})
     x = features.double()
-    moment = x.mT @ x / len(x)
     # A direction without samples counts as very faint, not as absent, so that every mixture has an inverse.
-    floor = 1e-9 * moment.diagonal().mean().clamp(min=torch.finfo(x.dtype).tiny)
-    return moment + floor * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+    faint = 1e-9 * x.square().mean().clamp(min=torch.finfo(x.dtype).tiny)
+    return laws.rows(x, jitter=faint.item())
+
+
+def _hardness(law: laws.Law) -> float:
+    return theory.hardness_spectrum(law)[-1].item() - 1
 
 
 def _short(value: float) -> str:
-    """Two significant digits: ``0.83``, ``270``, ``2e15``."""
+    """Two significant digits: ``0.83``, ``270``, ``2e15``, ``inf``."""
+    if not math.isfinite(value):
+        return f"{value}"
     mantissa, exponent = f"{value:.1e}".split("e")
     plain = -4 <= int(exponent) <= 4
     return f"{float(f'{value:.2g}'):g}" if plain else f"{mantissa.removesuffix('.0')}e{int(exponent)}"
@@ -239,3 +246,100 @@ def _short(value: float) -> str:
 
 def _coverage(gamma: Tensor, target: Tensor) -> float:
     return 1 / torch.linalg.eigvals(torch.linalg.solve(gamma, target)).abs().max().item()
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Answer of :func:`thinking_helps`.
+
+    Parameters
+    ----------
+    step : Tensor of shape (k,)
+        Steps 1, ..., budget.
+    ratio, low, high : Tensors of shape (k,)
+        Median over prompts of the held-out error after `step` relative to one step, with an interval that
+        covers the true median at all steps together. Below 1 thinking helps.
+    harmed : Tensor of shape (k,)
+        Share of prompts whose error is larger than after one step.
+    best : int
+        Step of the lowest median ratio.
+    confidence : float
+        Coverage of the intervals, over all steps together.
+    """
+
+    step: Float[Tensor, " k"]
+    ratio: Float[Tensor, " k"]
+    low: Float[Tensor, " k"]
+    high: Float[Tensor, " k"]
+    harmed: Float[Tensor, " k"]
+    best: int
+    confidence: float
+
+    @property
+    def verdict(self) -> str:
+        """``"helps"``, ``"hurts"`` or ``"undecided"``: what the whole budget does to a typical prompt."""
+        if self.high[-1] < 1:
+            return "helps"
+        return "hurts" if self.low[-1] > 1 else "undecided"
+
+    def __str__(self) -> str:
+        last = int(self.step[-1])
+        return (
+            f"Thinking for {last} steps {self.verdict if self.verdict != 'undecided' else 'may help or hurt'}: "
+            f"the typical error is {self.ratio[-1]:.2g} times that of one step "
+            f"({self.confidence:.0%} interval {self.low[-1]:.2g} to {self.high[-1]:.2g}), "
+            f"and {self.harmed[-1]:.0%} of prompts get worse. Lowest typical error at step {self.best}."
+        )
+
+
+def thinking_helps(
+    model: Thinker | Baseline,
+    prompts: Prompts,
+    budget: int,
+    held_out: int | None = None,
+    confidence: float = 0.95,
+) -> Diagnosis:
+    """Tell whether thinking for up to `budget` steps beats answering at once.
+
+    Parameters
+    ----------
+    model : Thinker or callable
+        Any model or baseline that thinks.
+    prompts : Prompts
+        B prompts of the kind the model will meet. Their `w` is not used.
+    budget : int
+        Steps that could be afforded, at least 2.
+    held_out : int, optional
+        Examples of every prompt to hold back as a test; by default a fifth, at least one. The model thinks
+        about the others, so the diagnosis is of prompts that are shorter by as many.
+    confidence : float
+        Coverage of the intervals over all steps together.
+
+    Returns
+    -------
+    Diagnosis
+    """
+    _validate.at_least("budget", budget, 2)
+    _validate.fraction("confidence", confidence)
+    m = prompts.x.shape[1]
+    count = max(1, m // 5) if held_out is None else _validate.positive_int("held_out", held_out)
+    if count >= m:
+        raise ValueError(f"held_out must be below the prompt's {m} examples, got {count}")
+    context = Prompts(prompts.x[:, count:], prompts.y[:, count:], prompts.w)
+    chain = chain_of_thought(model, context, budget)
+    error = (prompts.y[:, None, :count] - chain @ prompts.x[:, :count].mT).square().mean(-1)[:, 1:]
+    # A chain that has overflowed is as bad as can be, and an exact answer as good; neither may turn into NaN.
+    tiny, huge = torch.finfo(error.dtype).tiny, torch.finfo(error.dtype).max
+    gain = torch.nan_to_num(error, nan=huge, posinf=huge).clamp(min=tiny).log()
+    gain = gain - gain[:, :1]
+    # Bonferroni over the compared steps: the best one is picked after looking at all of them.
+    median, low, high = errors.median_interval(gain, 1 - (1 - confidence) / (budget - 1))
+    return Diagnosis(
+        step=torch.arange(1, budget + 1, dtype=error.dtype),
+        ratio=median.exp(),
+        low=low.exp(),
+        high=high.exp(),
+        harmed=(gain > 0).to(error.dtype).mean(0),
+        best=int(median.argmin()) + 1,
+        confidence=confidence,
+    )
