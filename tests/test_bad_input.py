@@ -563,6 +563,7 @@ ELSEWHERE = {  # with their own tests in test_claims.py, or with nothing that co
     "span",
     "ranged",
     "table",
+    "plot",
     "Prompts.moments",
     "LinearSelfAttention.preconditioner",
     "Measurement.to_dict",
