@@ -1,6 +1,7 @@
 """What all tests share. Every shape in `tsl` is checked at run time (``--jaxtyping-packages`` in pyproject.toml)."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,3 +52,9 @@ pytest.raises = _raises_unchecked  # type: ignore[assignment]
 def root() -> Path:
     """Root of the repository."""
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def contents(root: Path) -> list[str]:
+    """Files that the table of contents names, without suffix, in reading order."""
+    return re.findall(r"^[\s-]*(?:root|file): (\S+)", (root / "_toc.yml").read_text(), re.MULTILINE)

@@ -56,6 +56,15 @@ def test_an_uncovered_target_draws_a_warning_and_thinking_is_not_recommended():
     assert made.best_step <= 1
 
 
+def test_a_plan_whose_errors_overflow_says_so_and_can_be_printed():
+    skewed = torch.diag(torch.tensor([1e4, 1, 1e-4], dtype=torch.float64))
+    made = plan({"skewed": skewed}, torch.eye(3, dtype=torch.float64), lengths=10**6, steps=200)
+    assert made.errors["recommended"][:, -1].isinf().all()
+    assert made.overthinks
+    assert made.best_step <= 1
+    assert "inf" in str(made)
+
+
 def test_coverage_and_hardness_are_those_of_theory():
     made = plan({"one": law(0.5)}, law(0.8), count=200_000)
     top = torch.linalg.eigvals(torch.linalg.solve(theory.gamma(law(0.5), 100), law(0.8))).real.max().item()

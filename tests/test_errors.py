@@ -140,3 +140,11 @@ def test_propagated_error_of_a_batch_of_batches_is_that_of_each():
         torch.testing.assert_close(together[index], alone)
     with pytest.raises(ValueError, match="broadcasts"):
         errors.propagated_error(grams, gammas, 4)
+
+
+def test_a_chain_that_overflows_has_an_infinite_error_and_never_an_unknown_one():
+    gram = covariance.wishart(torch.eye(3, dtype=torch.float64), 5, 20, generator(4))
+    curves = errors.propagated_error(gram, 1e-3 * torch.eye(3, dtype=torch.float64), 200)
+    assert not curves.isnan().any()
+    assert curves[:, -1].isinf().all()
+    assert (curves.diff(dim=1) >= 0).logical_or(curves[:, 1:].isinf()).all()

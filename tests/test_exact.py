@@ -171,3 +171,17 @@ def test_expected_error_names_what_is_wrong(change: dict, message: str) -> None:
 
 def test_what_no_double_can_hold_is_infinite():
     assert exact.isotropic_error(2, 1, 1e-6, 30)[-1] == math.inf
+
+
+@pytest.mark.parametrize(("n", "m", "k"), [(30, 10**7, 6), (300, 10**4, 4), (3000, 400, 4)])
+def test_the_general_route_keeps_its_digits(n: int, m: int, k: int) -> None:
+    g, eye = 1 + 11 / n, torch.eye(10, dtype=torch.float64)
+    truth = exact.isotropic_error(10, m, g, k)
+    torch.testing.assert_close(exact.expected_error(g * eye, eye, m, k), truth, rtol=2e-3, atol=0)
+
+
+@pytest.mark.parametrize(("n", "m", "k"), [(3000, 10**5, 6), (3000, 10**7, 6), (300, 10**9, 6)])
+def test_the_general_route_says_when_it_has_no_digits_left(n: int, m: int, k: int) -> None:
+    g, eye = 1 + 11 / n, torch.eye(10, dtype=torch.float64)
+    with pytest.raises(ValueError, match="steps must be <"):
+        exact.expected_error(g * eye, eye, m, k)

@@ -9,6 +9,7 @@ from order statistics that no tail can spoil, and the share of prompts that thin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -37,7 +38,7 @@ class TaskCard:
     hardness : float
         Of the law of its rows (`tsl.theory.hardness_spectrum`); tr(Λ)/λ_min(Λ) if they were Gaussian.
     coverage : float
-        1/|λ|_max(Γ⁻¹Σ) of a model trained on this task alone: how much of the target's variance training saw,
+        1/max abs λ(Γ⁻¹Σ) of a model trained on this task alone: how much of the target's variance training saw,
         in the direction where it saw least. Below one half such a model overthinks.
     weight : float
         Recommended probability.
@@ -89,7 +90,7 @@ class Plan:
 
     @property
     def benefit(self) -> tuple[float, float, float]:
-        """Error of one step over the error of the best step: median and 10–90 % of prompts. 1 means none."""
+        """Error of one step over the error of the best step, as median and 10–90 % of prompts. 1 means none."""
         curve = self.errors["recommended"]
         quantiles = torch.quantile(
             curve[:, 1] / curve[:, max(self.best_step, 1)], curve.new_tensor([0.5, 0.1, 0.9])
@@ -235,7 +236,9 @@ def _hardness(law: laws.Law) -> float:
 
 
 def _short(value: float) -> str:
-    """Two significant digits: ``0.83``, ``270``, ``2e15``."""
+    """Two significant digits: ``0.83``, ``270``, ``2e15``, ``inf``."""
+    if not math.isfinite(value):
+        return f"{value}"
     mantissa, exponent = f"{value:.1e}".split("e")
     plain = -4 <= int(exponent) <= 4
     return f"{float(f'{value:.2g}'):g}" if plain else f"{mantissa.removesuffix('.0')}e{int(exponent)}"

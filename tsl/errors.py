@@ -53,7 +53,7 @@ def propagated_error(
     Returns
     -------
     Tensor of shape (..., steps + 1)
-        Entry j is E_w ‖ŵ_j − w*‖²; entry 0 is d.
+        Entry j is E_w ‖ŵ_j − w*‖²; entry 0 is d. Infinite once it overflows.
     """
     _validate.at_least("steps", steps, 0)
     _validate.matrices("gram", gram)
@@ -72,7 +72,8 @@ def propagated_error(
     for _ in range(steps):
         power = step @ power
         errors.append(power.square().sum((-1, -2)))
-    return torch.stack(errors, dim=-1)
+    curves = torch.stack(errors, dim=-1)
+    return torch.where(curves.isnan(), torch.inf, curves)  # what has overflown is infinite, not unknown
 
 
 def relative_distance(found: Float[Tensor, "*B d d"], target: Float[Tensor, "d d"]) -> Float[Tensor, "*B"]:

@@ -162,7 +162,8 @@ def standardise(x: Float[Tensor, "N d"], reference: Tensor | None = None) -> Flo
     Tensor of shape (N, d)
         No units. A feature that is constant in the reference is only centred.
     """
-    reference = _validate.rows("x", x) if reference is None else _validate.rows("reference", reference)
+    _validate.rows("x", x)
+    reference = x if reference is None else _validate.rows("reference", reference)
     _validate.same_dimension(x=x, reference=reference)
     return (x - reference.mean(0)) / _spread(reference.std(0, correction=0), reference)
 

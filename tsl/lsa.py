@@ -210,7 +210,7 @@ class LinearSelfAttention(nn.Module):
 
 
 @dataclass(frozen=True)
-class History:
+class Descent:
     """What training went through, one entry a step.
 
     Parameters
@@ -262,7 +262,7 @@ def train_population(
     steps: int,
     learning_rate: float | None = None,
     c: float = 1.0,
-) -> tuple[LinearSelfAttention, History]:
+) -> tuple[LinearSelfAttention, Descent]:
     """Gradient descent with a constant step on the exact population loss, V trained and W fixed.
 
     From the structured initialisation the gradient of every block of V but V31 is zero, by the
@@ -303,7 +303,7 @@ def train_population(
         model.v31.copy_(v31)
     path = torch.stack(seen)
     fixed = torch.full((steps,), c, dtype=first.dtype)
-    return model, History(population_loss(path, first, second).cpu(), fixed, fixed, path.cpu())
+    return model, Descent(population_loss(path, first, second).cpu(), fixed, fixed, path.cpu())
 
 
 def population_optimum(law: Law | Float[Tensor, "d d"], n: int, noise: float = 0.0) -> Float[Tensor, "d d"]:
@@ -366,7 +366,7 @@ def train_lsa(
     tie: bool = False,
     rollout: int = 0,
     progress: bool = False,
-) -> History:
+) -> Descent:
     """Train the full model on freshly sampled prompts, by Adam, on the loss ½‖f(E)[:, −1] − (0, 0, w*, 1)‖².
 
     Parameters
@@ -392,7 +392,7 @@ def train_lsa(
 
     Returns
     -------
-    History
+    Descent
     """
     _validate.positive_int("steps", steps)
     _validate.positive("learning_rate", learning_rate)
@@ -439,4 +439,4 @@ def train_lsa(
     columns = [
         torch.tensor(column, dtype=torch.float64) for column in zip(*[row[:3] for row in trace], strict=True)
     ]
-    return History(columns[0], columns[1], columns[2], torch.stack([row[3] for row in trace]))
+    return Descent(columns[0], columns[1], columns[2], torch.stack([row[3] for row in trace]))

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tsl import _validate, files, paths, training
+from tsl import _validate, paths, training
 from tsl.lab import chargpt, records
 from tsl.lab.chargpt import CharGPT
 from tsl.lab.problems import Problems, draw, encode, gcd_problems, root_problems, split
@@ -465,7 +465,7 @@ def export(size: str, seed: int, diets: Sequence[str], checkpoints: Path) -> Pat
         for name in diets
         for key, value in finished(name, DIETS[name], asked.tune, start).items()
     }
-    return files.write_whole(weights(size, seed), safetensors.torch.save(kept))
+    return paths.write_whole(weights(size, seed), safetensors.torch.save(kept))
 
 
 def stored_model(size: str, seed: int, diet: str) -> CharGPT:

@@ -28,7 +28,7 @@ import joblib
 import torch
 from tqdm import tqdm
 
-from tsl import _validate, files, provenance
+from tsl import _validate, paths
 
 FORMAT = "tsl-record-1"
 _KEYS = ("settings", "result", "code", "device", "libraries", "seconds", "date")
@@ -95,7 +95,7 @@ def sweep(
     workers : int
         Processes on this machine; not used with a scheduler.
     code : str
-        Version of the code of ``job``, written into the records; see `code_version`.
+        Version of the code of ``job``, written into the records; see `tsl.versions.module_version`.
     fresh : bool
         Make records of another version of the code or of the libraries anew; False takes them as they are.
     progress : bool
@@ -132,12 +132,12 @@ def sweep(
 
 
 def _stored(folder: Path, names: Sequence[str]) -> dict[str, Record]:
-    paths = {name: folder / f"{name}.json" for name in names}
-    found = {name: load_record(path) for name, path in paths.items() if path.exists()}
+    files = {name: folder / f"{name}.json" for name in names}
+    found = {name: load_record(path) for name, path in files.items() if path.exists()}
     for name, record in found.items():
         if key(record["settings"]) != name:  # renamed or edited: its numbers are another point's
             raise ValueError(
-                f"{paths[name]} must hold the settings it is named after, got {record['settings']!r}"
+                f"{files[name]} must hold the settings it is named after, got {record['settings']!r}"
             )
     return found
 
@@ -211,7 +211,7 @@ def save_record(path: Path | str, record: Mapping[str, Any]) -> Path:
         raise ValueError(f"record must have the keys {', '.join(_KEYS)}, got none of {', '.join(missing)}")
     plain = {**record, "settings": _exact(record["settings"]), "result": _clean(record["result"])}
     text = json.dumps(plain, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    return files.write_whole(path, _INNERMOST.sub(_on_one_line, text) + "\n")
+    return paths.write_whole(path, _INNERMOST.sub(_on_one_line, text) + "\n")
 
 
 def load_record(path: Path | str) -> Record:
@@ -256,14 +256,6 @@ def libraries() -> dict[str, str]:
     """Versions of what the numbers depend on."""
     versions = {name: importlib.import_module(name).__version__ for name in ("torch", "numpy")}
     return {"python": platform.python_version(), **versions}
-
-
-def code_version(module: str) -> str:
-    """Content hash of a module of ``tsl`` and of all that it imports from ``tsl``."""
-    own = provenance.paths.PACKAGE.joinpath(*module.split(".")).with_suffix(".py").read_text()
-    names = provenance.closure([own])
-    texts = [(provenance.paths.PACKAGE / f"{name}.py").read_text() for name in names]
-    return provenance.digest(*map(provenance.normalise, [own, *texts]))
 
 
 def _exact(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -99,6 +99,12 @@ class Cell:
         """Steps and learning rate."""
         return training.Schedule(self.steps, self.learning_rate)
 
+    def model(self) -> LSAThinker | gpt.WeightGPT:
+        """Model, untrained, on the CPU."""
+        if self.kind == "lsa":
+            return LSAThinker(self.d)
+        return gpt.WeightGPT(self.config(), torch.Generator().manual_seed(self.seed))
+
 
 def _check_tests(tests: Any) -> None:
     if not isinstance(tests, list | tuple) or not tests:
@@ -141,13 +147,6 @@ class LSAThinker(nn.Module):
         return self.layer.think(prompts, steps)
 
 
-def build(cell: Cell) -> LSAThinker | gpt.WeightGPT:
-    """Model of a cell, untrained, on the CPU."""
-    if cell.kind == "lsa":
-        return LSAThinker(cell.d)
-    return gpt.WeightGPT(cell.config(), torch.Generator().manual_seed(cell.seed))
-
-
 def train(
     cell: Cell,
     checkpoint: Path | str | None = None,
@@ -155,7 +154,7 @@ def train(
     device: torch.device | str = "cpu",
 ) -> tuple[LSAThinker | gpt.WeightGPT, training.History]:
     """Train the model of a cell on a device, where it stays."""
-    model = build(cell).to(device)
+    model = cell.model().to(device)
     history = gpt.train_gpt(
         model,
         covariance.power_law(cell.d, cell.alpha, trace=float(cell.d)).to(device),
