@@ -71,9 +71,11 @@ MUTANTS: dict[str, Break] = {
         )
     ),
     # Every thought but the first is lost.
-    "sweeps.sweep": lambda right: lambda *args, **kwargs: [_thoughtless(r) for r in right(*args, **kwargs)],
+    "lab.records.sweep": lambda right: (
+        lambda *args, **kwargs: [_thoughtless(r) for r in right(*args, **kwargs)]
+    ),
     # Reads the answer one character too far.
-    "reasoning.think": lambda right: (
+    "lab.chargpt.think": lambda right: (
         lambda *args: (thought := right(*args))._replace(answer=thought.answer + 1)
     ),
     # Never stops early.
@@ -93,7 +95,7 @@ def _thoughtless(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def function(name: str) -> tuple[Any, str]:
-    module, attribute = name.split(".")
+    module, attribute = name.rsplit(".", 1)
     return importlib.import_module(f"tsl.{module}"), attribute
 
 
