@@ -156,8 +156,9 @@ def z_scores(values: Tensor, expected: Any, dim: int = 0) -> Tensor:
 
 def geometric_mean(values: Tensor, dim: int = 0) -> Tensor:
     """Geometric mean of positive values along an axis."""
-    _replicas(values, dim)
-    return values.log().mean(dim).exp()
+    logs = _logarithm("values", values)
+    _replicas(logs, dim)
+    return logs.mean(dim).exp()
 
 
 def geometric_interval(
