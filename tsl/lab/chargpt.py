@@ -94,6 +94,10 @@ class Thought(NamedTuple):
         begun = self.would_stop[:, 1:]
         return torch.where(begun.any(1), begun.int().argmax(1) + 1, K)
 
+    def at_stop(self) -> Int[Tensor, " P"]:
+        """Answer after a chain of that length."""
+        return self.answer.gather(1, self.natural()[:, None])[:, 0]
+
 
 @torch.no_grad()
 def think(model: CharGPT, problems: Problems, budget: int) -> Thought:
@@ -148,7 +152,5 @@ def _write(model: CharGPT, caches: list[Cache], size: int, marker: int, count: i
 
 def transcript(problems: Problems, thought: Thought, row: int, places: int) -> str:
     """What a model writes about one of the problems when it may stop by itself."""
-    stop = thought.natural()
-    own = replace(problems, states=thought.states, answer=thought.answer.gather(1, stop[:, None])[:, 0])
-    only = torch.tensor([row])
-    return spell(encode(own.take(only), stop[only], places)[0])
+    own, only = replace(problems, states=thought.states, answer=thought.at_stop()), torch.tensor([row])
+    return spell(encode(own.take(only), thought.natural()[only], places)[0])

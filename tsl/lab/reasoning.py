@@ -240,7 +240,6 @@ def examine(model: CharGPT, problems: Problems) -> dict[str, Any]:
     thought = chargpt.think(model, problems, S)
     right = (thought.answer == problems.answer[:, None]).double()
     stop = thought.natural()
-    at_stop = right.gather(1, stop[:, None]).squeeze(1)
     wanted = torch.arange(S) < problems.steps[:, None]
     faithful = ((thought.states == problems.states).all(2) | ~wanted).all(1) & (stop == problems.steps)
     counting = (thought.states[:, :, 0] == torch.arange(1, S + 1)).double().mean()
@@ -250,9 +249,13 @@ def examine(model: CharGPT, problems: Problems) -> dict[str, Any]:
         return [values[group].double().mean(0).tolist() for group in groups]
 
     return {
-        "accuracy": mean(right), "natural": mean(at_stop), "stop": mean(stop), "exact": mean(faithful),
-        "counts": [int(group.sum()) for group in groups], "candidate": float(counting),
-    }  # fmt: skip
+        "accuracy": mean(right),
+        "natural": mean(thought.at_stop() == problems.answer),
+        "stop": mean(stop),
+        "exact": mean(faithful),
+        "counts": [int(group.sum()) for group in groups],
+        "candidate": float(counting),
+    }
 
 
 def reduced(model: CharGPT, problems: Problems) -> list[list[float]]:
