@@ -48,6 +48,18 @@ def _both(**kwargs: Any) -> Iterator[Any]:
 pytest.raises = _raises_unchecked  # type: ignore[assignment]
 
 
+@pytest.fixture
+def refuses() -> Callable[[str], Any]:
+    """``with refuses("n must be"):`` the package itself answers bad input, not the run-time check of shapes."""
+
+    @contextmanager
+    def expect(match: str) -> Iterator[Any]:
+        with _raises(ValueError, match=match) as caught, _unchecked():
+            yield caught
+
+    return expect
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """Root of the repository."""

@@ -2,11 +2,13 @@
 
 import ast
 import atexit
+import io
 import itertools
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
@@ -399,6 +401,25 @@ def test_a_command_that_is_interrupted_ends_with_status_130(
     monkeypatch.setattr(chapters, "execute", interrupted)
     assert cli.main(["execute"]) == 130
     assert "interrupted: what was finished is kept" in capsys.readouterr().err
+
+
+def test_a_terminal_shows_what_is_under_way_and_how_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.StringIO()
+    screen.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    board = chapters._Board(2, chapters._say)
+    board.update("01_first", 3, 9)
+    paths.write_whole(chapters.progress_log("01_first"), "step 1/8\rstep 2/8")
+    patience = time.monotonic() + 20
+    while "[0/2] running: 01_first 3/9 step 2/8" not in screen.getvalue() and time.monotonic() < patience:
+        time.sleep(0.1)
+    board.end("01_first", "ran in 1.0 s")
+    board.close()
+    assert "[0/2] running: 01_first 3/9 step 2/8" in screen.getvalue()
+    assert "  01_first: ran in 1.0 s\n" in screen.getvalue()
 
 
 def test_asking_for_help_takes_no_torch() -> None:

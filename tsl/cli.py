@@ -1,4 +1,4 @@
-"""Command line: ``python -m tsl book | publish | execute | sweep | serve``.
+"""Command line: ``tsl book | publish | execute | serve | sweep | think | plan``.
 
 Wrong arguments end with a message and exit status 2 before anything is written.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from tsl import paths, versions
+from tsl import paths, texts, versions
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -173,6 +173,93 @@ def sweep(
         )
     for record in found:
         click.echo(lab.headline(record))
+    return 0
+
+
+@tsl.command()
+@click.option("--train", required=True, help="training features: iso, 1/i, i^-0.5 or a file of eigenvalues")
+@click.option("--test", help="test features, likewise; by default those of training")
+@click.option("-d", "dimension", type=click.IntRange(min=1), default=10, help="dimension, if no file says it")
+@click.option(
+    "-n", "examples", type=click.IntRange(min=1), required=True, help="examples in a training prompt"
+)
+@click.option("-m", "context", type=click.IntRange(min=1), required=True, help="examples in a test prompt")
+@click.option("-k", "steps", type=click.IntRange(min=1), default=20, help="thinking steps")
+@click.option(
+    "--noise", type=click.FloatRange(min=0), default=0.0, help="standard deviation of the label noise"
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="root of the prompts that are drawn")
+def think(
+    train: str,
+    test: str | None,
+    dimension: int,
+    examples: int,
+    context: int,
+    steps: int,
+    noise: float,
+    seed: int,
+) -> int:
+    """Foresee what thinking does: error by step, the best step, and whether and why thinking hurts."""
+    import torch
+
+    from tsl import forecast
+    from tsl.lab import tables
+
+    with _arguments():
+        source = tables.spectrum(train, dimension)
+        target = source if test is None else tables.spectrum(test, len(source))
+        generator = torch.Generator().manual_seed(seed)
+        made = forecast.foresee(source, target, examples, context, steps, generator, noise)
+    click.echo(made)
+    click.echo()
+    click.echo(texts.plot(made.typical.tolist(), "typical error after k steps"))
+    return 0
+
+
+@tsl.command()
+@click.option(
+    "--target", required=True, type=click.Path(path_type=Path), help="features of the target: a table"
+)
+@click.option("--task", "tasks", multiple=True, required=True, metavar="NAME=TABLE", help="a task on offer")
+@click.option("--steps", type=click.IntRange(min=1), default=10, help="thinking steps at test time")
+@click.option("--examples", type=click.IntRange(min=1), default=100, help="examples in a test prompt")
+@click.option("--length", type=click.IntRange(min=1), default=100, help="examples in a training prompt")
+@click.option("--standardise", is_flag=True, help="by mean and deviation of the target's features")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="root of the prompts that are drawn")
+@click.option("--json", "as_json", type=click.Path(path_type=Path), help="write the plan there, too")
+def plan(
+    target: Path,
+    tasks: Sequence[str],
+    steps: int,
+    examples: int,
+    length: int,
+    standardise: bool,
+    seed: int,
+    as_json: Path | None,
+) -> int:
+    """Recommend what to train on for a target: tables of features (CSV, Parquet, NPY), a row per observation."""
+    import torch
+
+    from tsl import advice, laws
+    from tsl.lab import tables
+
+    with _arguments():
+        goal = tables.features(target)
+        offered = {}
+        for text in tasks:
+            name, _, file = text.partition("=")
+            if not name or not file or name in offered:
+                raise ValueError(f"task must look like NAME=TABLE, each name once, got {text!r}")
+            offered[name] = tables.features(file)
+        if standardise:
+            offered = {name: laws.standardise(x, goal) for name, x in offered.items()}
+            goal = laws.standardise(goal)
+        generator = torch.Generator().manual_seed(seed)
+        made = advice.plan_training(offered, goal, length, examples, steps, generator)
+    click.echo(made)
+    if as_json:
+        paths.write_whole(as_json, json.dumps(made.to_dict(), indent=1, allow_nan=False) + "\n")
+        click.echo(f"\nwritten: {as_json}")
     return 0
 
 

@@ -484,22 +484,19 @@ def _papermill(
     papermill_engines.register("tsl", Told)
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this Python's kernel, not one that a person has installed
     notebook.metadata |= {"kernelspec": METADATA["kernelspec"], "language_info": {"name": "python"}}
-    return papermill.execute_notebook(
-        notebook,
-        None,
-        parameters=_taken(notebook, settings),
-        engine_name="tsl",
-        kernel_name="python3",
-        progress_bar=False,
-        begin=tell,
-        # What a kernel prints past its notebook goes nowhere: a pipe would stay open for as long as any child of it.
-        kernel={
-            "cwd": str(paths.NOTEBOOKS),
-            "env": environment,
-            "stdout": subprocess.DEVNULL,
-            "stderr": subprocess.DEVNULL,
-        },
-    )
+    options = {"engine_name": "tsl", "kernel_name": "python3", "progress_bar": False, "begin": tell}
+    # What a kernel prints past its notebook goes nowhere: a pipe would stay open for as long as any child of it.
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    kernel = {"cwd": str(paths.NOTEBOOKS), "env": environment, **quiet}
+    for attempt in range(3):
+        try:
+            return papermill.execute_notebook(
+                notebook, None, parameters=_taken(notebook, settings), kernel=kernel, **options
+            )
+        except RuntimeError as problem:  # a kernel may have picked a port that another has just taken
+            if "before replying" not in str(problem) or attempt == 2:
+                raise
+    return None
 
 
 def _taken(notebook: Any, settings: Settings) -> dict[str, Any]:
