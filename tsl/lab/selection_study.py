@@ -1,15 +1,38 @@
-"""Random problems that a plan of training is tried on: a target, and tasks that may or may not cover it."""
+"""The choice of training tasks as an experiment: repetitions, and random problems that a plan of training is tried on."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from tsl import _validate, covariance
 from tsl.selection import Catalogue, catalogue, turned
+
+
+def repeat(replicas: int, experiment: Callable[..., Any], *args: Any) -> Any:
+    """Results of ``experiment(*args, replica)`` for replica 0, 1, ..., stacked.
+
+    Parameters
+    ----------
+    replicas : int
+        How many, at least 1.
+    experiment : callable
+        Returns a number, a tensor, or dicts and tuples of these, of the same form for each replica.
+    *args
+        Its arguments before the replica's number.
+
+    Returns
+    -------
+    In the form of one result; every tensor has a new first axis, of replicas, and every number is a tensor of them.
+    """
+    _validate.positive_int("replicas", replicas)
+    return default_collate([experiment(*args, replica) for replica in range(replicas)])
 
 
 @dataclass(frozen=True)
