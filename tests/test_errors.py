@@ -156,3 +156,10 @@ def test_a_chain_that_overflows_has_an_infinite_error_and_never_an_unknown_one()
     assert not curves.isnan().any()
     assert curves[:, -1].isinf().all()
     assert (curves.diff(dim=1) >= 0).logical_or(curves[:, 1:].isinf()).all()
+
+
+def test_a_geometric_mean_is_that_of_scipy_and_the_middle_of_its_interval():
+    values = torch.tensor([[1.0, 2.0], [4.0, 8.0], [2.0, 0.5]], dtype=torch.float64)
+    torch.testing.assert_close(errors.geometric_mean(values), torch.from_numpy(stats.gmean(values, axis=0)))
+    torch.testing.assert_close(errors.geometric_mean(values), errors.geometric_interval(values)[0])
+    assert errors.geometric_mean(values[:1], dim=1).item() == pytest.approx(2**0.5)
