@@ -51,6 +51,14 @@ def test_propagated_error_is_the_mean_over_weights():
     assert z.abs().max() < 4.5
 
 
+def test_propagated_error_reads_no_batch_of_matrices_as_vectors():
+    # d matrices against d x d of d dimensions: torch.linalg.solve would take the former for vectors.
+    gammas = covariance.wishart(torch.eye(3, dtype=torch.float64), 9, 9, generator()).reshape(3, 3, 3, 3)
+    gram = covariance.wishart(torch.eye(3, dtype=torch.float64), 9, 3, generator(1))
+    alone = torch.stack([errors.propagated_error(gram, row, 2) for row in gammas])
+    torch.testing.assert_close(errors.propagated_error(gram, gammas, 2), alone)
+
+
 def test_propagated_error_takes_a_preconditioner_for_each_prompt():
     gram = covariance.wishart(covariance.power_law(3, 0.5), 6, 4, generator())
     gammas = torch.stack([theory.gamma(covariance.power_law(3, 0.5), n) for n in (2, 4, 8, 16)])
