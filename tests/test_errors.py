@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tsl import cot, covariance, errors, prompts, theory
+from tsl import cot, covariance, errors, exact, prompts, theory
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -163,3 +163,14 @@ def test_a_geometric_mean_is_that_of_scipy_and_the_middle_of_its_interval():
     torch.testing.assert_close(errors.geometric_mean(values), torch.from_numpy(stats.gmean(values, axis=0)))
     torch.testing.assert_close(errors.geometric_mean(values), errors.geometric_interval(values)[0])
     assert errors.geometric_mean(values[:1], dim=1).item() == pytest.approx(2**0.5)
+
+
+def test_means_of_a_batch_of_settings_are_the_exact_ones():
+    train = [covariance.power_law(4, 1.0), covariance.rotate(covariance.power_law(4, 0.5), generator(0))]
+    test = [covariance.rotate(covariance.power_law(4, 0.3), generator(1)) / 2, covariance.power_law(4, 0.5)]
+    gammas = torch.stack([theory.gamma(cov, n) for cov, n in zip(train, (8, 5), strict=True)])
+    grams = covariance.wishart(torch.stack(test), [12, 3], 100_000, generator(3))
+    drawn = errors.propagated_error(grams, gammas[:, None], 3)
+    for index, m in enumerate((12, 3)):
+        mean = exact.expected_error(gammas[index], test[index], m, 3)
+        assert errors.z_scores(drawn[index], mean)[1:].abs().max() < 4

@@ -59,8 +59,11 @@ MUTANTS: dict[str, Break] = {
     ),
     # Every prompt twice as long as it says, twice again.
     "exact.isotropic_error": lambda right: lambda d, m, g, steps, noise=0.0: right(d, 2 * m, g, steps, noise),
-    "sweep.error_curves": lambda right: (
-        lambda gammas, covs, lengths, *rest: right(gammas, covs, [2 * m for m in lengths], *rest)
+    # Test prompts of twice the examples that they say.
+    "covariance.wishart": lambda right: (
+        lambda cov, m, size, generator=None: right(
+            cov, 2 * m if isinstance(m, int) else [2 * length for length in m], size, generator
+        )
     ),
     # Labels that know nothing of the features' covariance: S₁ = I.
     "lsa.train_population": lambda right: (
