@@ -48,6 +48,9 @@ MUTANTS: dict[str, Break] = {
     # A step half as long.
     "cot.pseudo_newton": lambda right: lambda moments, gamma, steps: right(moments, 2 * gamma, steps),
     "errors.propagated_error": lambda right: lambda gram, gamma, steps: right(gram, 2 * gamma, steps),
+    # Takes what was lost for gained; forgets how many comparisons were looked at.
+    "errors.paired_difference": lambda right: lambda gained, lost, *rest: right(lost, gained, *rest),
+    "errors.holm": lambda right: lambda pvalues: list(pvalues),
     # The infinite-context limit again, for features of any law; twice the context again.
     "fourth_moment.gamma": lambda right: lambda law, n, noise=0.0: right(law, 10**9, noise),
     "fourth_moment.direct_error": lambda right: lambda gamma, law, m: right(gamma, law, 2 * m),

@@ -1,4 +1,4 @@
-"""Real reasoning models at several levels of thinking: counts of a public table of results, question by question, and what they say.
+"""Real reasoning models at several levels of thinking: counts from public tables of results, and what they say.
 
 A table has a row for each answer, with the columns ``model``, ``benchmark``, ``level``, ``question`` and either
 ``correct`` (0, 1, a mean of ``n_samples``, or a grade) or ``grade`` (A right, B wrong, C not attempted); if known,
@@ -11,15 +11,16 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
+from scipy import optimize, stats
 
 from tsl import _validate, errors, paths
 
@@ -66,6 +67,14 @@ SOURCES: dict[str, dict[str, str]] = {
     },
 }
 
+AREAS: dict[str, tuple[str, ...]] = {
+    "science": ("GPQA",),
+    "mathematics": ("OTIS", "AIME", "FrontierMath"),
+    "code": ("livecodebench", "SWE"),
+    "facts": ("simpleqa", "SimpleQA", "frames"),
+    "puzzles": ("Misguided", "Chess"),
+}
+
 _EFFORT = ("no_think", "low_effort", "medium_effort", "high_effort")
 _SAME = ["model", "benchmark"]
 
@@ -86,7 +95,7 @@ def count(path: Path | str) -> Record:
         ``levels``   for each model, benchmark and level, in order: questions, answers, answers of each grade, mean tokens,
                      and with repeats ``churn``, the questions expected to be right in one answer and wrong in the next;
         ``pairs``    for each pair of neighbouring levels and for the first against the last: its cells (below);
-        ``choices``  for each model and benchmark: what choosing a level per question would give (see `choices`).
+        ``choices``  for each model and benchmark whose table holds single answers: see `choices`.
 
         A pair is counted over the questions that both levels have. Its cells split them by ``others``, the class of
         difficulty by `CLASSES` (0 is the hardest), and where the table knows them by ``difficulty`` and ``new``. With one
@@ -116,8 +125,9 @@ def count(path: Path | str) -> Record:
         found["levels"] += [whose | _level(level, answers, graded) for level, answers in levels.items()]
         for first, second in _pairs(list(levels)):
             found["pairs"].append(whose | _pair(first, second, levels[first], levels[second], ease, graded))
-        found["choices"].append(whose | choices([_repeats(answers) for answers in levels.values()]))
-    source = {"name": name} | SOURCES[name]
+        if all((answers["asked"] == 1).all() for answers in levels.values()):
+            found["choices"].append(whose | choices([_repeats(answers) for answers in levels.values()]))
+    source: Record = {"name": name} | SOURCES[name]
     source |= {
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "rows": len(pd.read_csv(path, usecols=[0])),
@@ -133,6 +143,13 @@ def text(record: Record) -> str:
         body = "[\n  " + ",\n  ".join(lines) + "\n ]" if lines else json.dumps(value, ensure_ascii=False)
         parts.append(f" {json.dumps(key)}: {body}")
     return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def store(record: Record) -> Path:
+    """Keep a record with the book."""
+    folder = paths.RESULTS / "11_real_models"
+    folder.mkdir(parents=True, exist_ok=True)
+    return paths.write_whole(folder / f"{record['source']['name']}.json", text(record))
 
 
 def recall(name: str) -> Record:
@@ -369,6 +386,9 @@ class Comparison(NamedTuple):
     questions: int
 
 
+_NOTHING = Comparison(math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, 0)
+
+
 def compare(pair: Record, grade: str = "right", confidence: float = 0.95, **where: Any) -> Comparison:
     """Compare two levels question by question.
 
@@ -377,7 +397,7 @@ def compare(pair: Record, grade: str = "right", confidence: float = 0.95, **wher
     pair : dict
         One of a record's ``pairs``.
     grade : {"right", "wrong", "not attempted"}
-        The grade whose share is compared.
+        The grade whose share is compared; with repeats only "right".
     confidence : float
         Coverage of the interval, between 0 and 1.
     **where
@@ -391,46 +411,98 @@ def compare(pair: Record, grade: str = "right", confidence: float = 0.95, **wher
         answer each. Without questions all is NaN.
     """
     _validate.choice("grade", grade, GRADES)
-    cells = [cell for cell in pair["cells"] if all(cell[key] == value for key, value in where.items())]
-    if not cells:
-        return Comparison(*[float("nan")] * 6, 0)
-    if "moves" in cells[0]:
-        moves, index = sum(np.array(cell["moves"]) for cell in cells), GRADES.index(grade)
-        kept = moves[index, index]
-        gained, lost, questions = (
-            int(value) for value in (moves[:, index].sum() - kept, moves[index].sum() - kept, moves.sum())
-        )
-        p = float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
-        return Comparison(
-            *errors.paired_difference(gained, lost, questions, confidence), p, gained, lost, questions
-        )
-    rows = torch.tensor([row for cell in cells for row in cell["patterns"]], dtype=torch.float64)
-    rows = rows[:, :4].repeat_interleave(rows[:, 4].long(), 0)
-    before, after = rows[:, 0] / rows[:, 1], rows[:, 2] / rows[:, 3]
-    if grade == "wrong":
-        before, after = 1 - before, 1 - after
-    change, questions = after - before, len(rows)
-    gained, lost = (float((a * (1 - b)).sum()) for a, b in ((after, before), (before, after)))
-    if questions < 2 or not change.any():
+    if "patterns" in pair["cells"][0]:
+        return _compare_repeats(*_shares(pair, where), confidence)
+    moves, index = graded_moves(pair, **where), GRADES.index(grade)
+    if not moves.any():
+        return _NOTHING
+    gained = int(moves[:, index].sum() - moves[index, index])
+    lost = int(moves[index].sum() - moves[index, index])
+    questions = int(moves.sum())
+    p = float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    return Comparison(
+        *errors.paired_difference(gained, lost, questions, confidence), p, gained, lost, questions
+    )
+
+
+def _compare_repeats(before: torch.Tensor, after: torch.Tensor, confidence: float) -> Comparison:
+    change, questions = after - before, len(before)
+    if questions == 0:
+        return _NOTHING
+    gained, lost = float((after * (1 - before)).sum()), float((before * (1 - after)).sum())
+    if questions == 1 or not change.any():  # no spread to judge by
         return Comparison(float(change.mean()), -1.0, 1.0, 1.0, gained, lost, questions)
     middle, low, high = (float(end) for end in errors.mean_interval(change, confidence=confidence))
     p = float(stats.ttest_1samp(change, 0).pvalue)
     return Comparison(middle, max(low, -1.0), min(high, 1.0), p, gained, lost, questions)
 
 
+def graded_moves(pair: Record, **where: Any) -> np.ndarray:
+    """Questions by first grade (rows) and second grade (columns), in the cells that `where` chooses as in `compare`."""
+    tables = [cell["moves"] for cell in pair["cells"] if _chosen(cell, where)]
+    return np.sum(tables, axis=0) if tables else np.zeros_like(pair["cells"][0]["moves"])
+
+
 def right_at(pair: Record, **where: Any) -> tuple[float, float]:
-    """Share right at the first and at the second level of a pair, in the cells that `where` chooses as in `compare`."""
-    before = after = questions = 0.0
+    """Share right at the first and at the second level, in the cells that `where` chooses as in `compare`; NaN if empty."""
+    before, after = _shares(pair, where)
+    return float(before.mean()), float(after.mean())
+
+
+def _shares(pair: Record, where: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Share of right answers to each question, at the first and at the second level."""
+    rows = [[0.0, 1.0, 0.0, 1.0, 0]]
     for cell in pair["cells"]:
-        if any(cell[key] != value for key, value in where.items()):
-            continue
-        if "moves" in cell:
-            moves = np.array(cell["moves"])
-            before, after, questions = (
-                before + moves[0].sum(),
-                after + moves[:, 0].sum(),
-                questions + moves.sum(),
-            )
-        for a, asked, b, again, size in cell.get("patterns", ()):
-            before, after, questions = before + size * a / asked, after + size * b / again, questions + size
-    return (before / questions, after / questions) if questions else (float("nan"), float("nan"))
+        if _chosen(cell, where):
+            rows += cell.get("patterns", [])
+            moves = cell.get("moves", [])
+            rows += [
+                [i == 0, 1, j == 0, 1, size] for i, line in enumerate(moves) for j, size in enumerate(line)
+            ]
+    table = torch.tensor(rows, dtype=torch.float64)
+    right, asked, later, again, size = table.unbind(1)
+    return (right / asked).repeat_interleave(size.long()), (later / again).repeat_interleave(size.long())
+
+
+def _chosen(cell: Record, where: dict[str, Any]) -> bool:
+    return all(cell[key] == value for key, value in where.items())
+
+
+def area(benchmark: str) -> str:
+    """What a benchmark asks for: one of `AREAS`."""
+    return next(name for name, prefixes in AREAS.items() if benchmark.startswith(prefixes))
+
+
+def decay(before: Sequence[float], weights: Sequence[float], gain: float) -> tuple[float, np.ndarray]:
+    """Gains of classes of questions if thinking longer raises the unsolved share of each to one and the same power κ.
+
+    Parameters
+    ----------
+    before : sequence of float
+        Share right in each class before.
+    weights : sequence of float
+        Questions in each class.
+    gain : float
+        Gain over all questions, the only thing that κ is fitted to.
+
+    Returns
+    -------
+    exponent, gains : float and array
+        κ, and u − u^κ of each class with u = 1 − before. NaN if no power between e⁻⁹ and e⁹ gives the gain.
+    """
+    unsolved = 1 - np.asarray(before, dtype=float)
+    share = np.asarray(weights, dtype=float) / np.sum(weights)
+
+    def excess(log: float) -> float:
+        return float(share @ (unsolved - unsolved ** math.exp(log)) - gain)
+
+    if excess(-9.0) * excess(9.0) > 0:
+        return math.nan, np.full_like(unsolved, math.nan)
+    exponent = math.exp(optimize.brentq(excess, -9.0, 9.0))
+    return exponent, unsolved - unsolved**exponent
+
+
+def unfolded(histogram: dict[str, int], repeats: int) -> torch.Tensor:
+    """A value for each question from a histogram of answers gained, in shares of an answer."""
+    values = torch.tensor([int(value) for value in histogram], dtype=torch.float64) / repeats
+    return values.repeat_interleave(torch.tensor(list(histogram.values())))
