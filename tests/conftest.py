@@ -1,6 +1,7 @@
 """What all tests share. Every shape in `tsl` is checked at run time (``--jaxtyping-packages`` in pyproject.toml)."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,7 +48,25 @@ def _both(**kwargs: Any) -> Iterator[Any]:
 pytest.raises = _raises_unchecked  # type: ignore[assignment]
 
 
+@pytest.fixture
+def refuses() -> Callable[[str], Any]:
+    """``with refuses("n must be"):`` the package itself answers bad input, not the run-time check of shapes."""
+
+    @contextmanager
+    def expect(match: str) -> Iterator[Any]:
+        with _raises(ValueError, match=match) as caught, _unchecked():
+            yield caught
+
+    return expect
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """Root of the repository."""
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def contents(root: Path) -> list[str]:
+    """Files that the table of contents names, without suffix, in reading order."""
+    return re.findall(r"^[\s-]*(?:root|file): (\S+)", (root / "_toc.yml").read_text(), re.MULTILINE)

@@ -576,11 +576,12 @@ ELSEWHERE = {  # with their own tests in test_claims.py, or with nothing that co
     "span",
     "ranged",
     "table",
+    "plot",
     "Prompts.moments",
     "LinearSelfAttention.preconditioner",
     "Measurement.to_dict",
 }
-RECORDS = {"Run", "Claim", "Check", "Measurement", "History", "Law", "Verdict", "Thinker"}
+RECORDS = {"Run", "Claim", "Check", "Measurement", "Descent", "Law", "Verdict", "Thinker"}
 
 
 MODULES = (baselines, claims, cot, covariance, errors, figures, laws, lsa, prompts, runs, texts, theory)

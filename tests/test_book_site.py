@@ -16,7 +16,8 @@ import chromium
 import pytest
 from playwright.sync_api import Browser
 
-from tsl import book, claims, paths
+from tsl import claims, paths
+from tsl.press import site as press
 
 # What the theme itself complains about on every page.
 NOISE = re.compile(r"invalid theme mode|reading 'classList'|favicon")
@@ -26,7 +27,7 @@ NOISE = re.compile(r"invalid theme mode|reading 'classList'|favicon")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """The book and the warnings of its strict build."""
     place = tmp_path_factory.mktemp("site")
-    problems = book.build(paths.ROOT, place, place / "log")
+    problems = press.build(paths.ROOT, place, place / "log")
     return place / "_build" / "html", problems
 
 
@@ -37,13 +38,11 @@ def site(built: tuple[Path, list[str]]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pages(site: Path) -> list[Path]:
+def pages(site: Path, contents: list[str]) -> list[Path]:
     """Every page of the site, generated ones included."""
     found = sorted(site.rglob("*.html"))
     found = [page for page in found if "_static" not in page.parts]
-    assert {f"{name}.html" for name in book.table_of_contents()} <= {
-        str(page.relative_to(site)) for page in found
-    }
+    assert {f"{name}.html" for name in contents} <= {str(page.relative_to(site)) for page in found}
     return found
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tsl import files, notebooks, records, training
+from tsl import paths, records, training
 
 
 def save_text(path: Path, who: int) -> None:
-    files.write_whole(path, str(who) * 200_000)
+    paths.write_whole(path, str(who) * 200_000)
 
 
 def save_record(path: Path, who: int) -> None:
@@ -91,15 +91,15 @@ def test_writers_of_one_file_in_two_processes_never_leave_it_damaged(tmp_path):
 @pytest.mark.parametrize("step", ["fdopen", "fchmod", "fsync", "replace"])
 @pytest.mark.parametrize("failure", [OSError(5, "broken"), KeyboardInterrupt()])
 def test_whatever_fails_the_old_file_stays_and_nothing_beside_it(tmp_path, monkeypatch, step, failure):
-    path = files.write_whole(tmp_path / "deep" / "file", "old")
+    path = paths.write_whole(tmp_path / "deep" / "file", "old")
 
     def fail(*args):
         raise failure
 
     with monkeypatch.context() as patch:
-        patch.setattr(files.os, step, fail)
+        patch.setattr(paths.os, step, fail)
         with pytest.raises(type(failure)):
-            files.write_whole(path, "new")
+            paths.write_whole(path, "new")
     assert path.read_text() == "old"
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
 
@@ -108,18 +108,18 @@ def test_what_is_written_reaches_the_disk_before_its_name_does(tmp_path, monkeyp
     order = []
     for name in ("fsync", "replace"):
         real = getattr(os, name)
-        monkeypatch.setattr(files.os, name, lambda *a, name=name, real=real: (order.append(name), real(*a)))
+        monkeypatch.setattr(paths.os, name, lambda *a, name=name, real=real: (order.append(name), real(*a)))
     for save, _ in WRITERS:
         save(tmp_path / "file", 1)
-    notebooks.write(tmp_path / "file", "x")
+    paths.write_whole(tmp_path / "file", "x")
     assert order == ["fsync", "replace"] * 4
 
 
 def test_all_may_read_what_is_written(tmp_path):
     before = os.umask(0o077)
     try:
-        notebooks.write(tmp_path / "a.ipynb", "é")
-        files.write_whole(tmp_path / "b", b"\x00\xff")
+        paths.write_whole(tmp_path / "a.ipynb", "é")
+        paths.write_whole(tmp_path / "b", b"\x00\xff")
     finally:
         os.umask(before)
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o644}
@@ -128,6 +128,6 @@ def test_all_may_read_what_is_written(tmp_path):
 
 
 def test_writing_a_file_takes_no_torch():
-    code = "import sys; from tsl import files; print('torch' in sys.modules)"
+    code = "import sys; from tsl import paths; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import torch
 
-from tsl import claims, paths, provenance
+from tsl import claims, paths, versions
 
 Break = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -100,7 +100,7 @@ def function(name: str) -> tuple[Any, str]:
 def play(chapter: str) -> dict[str, bool]:
     """Run a chapter's cells at size ``ci``; returns whether each claim came out as the ledger expects."""
     namespace: dict[str, Any] = {"__name__": "__main__"}
-    for index, cell in enumerate(provenance.read_source(paths.NOTEBOOKS / f"{chapter}.md").cells):
+    for index, cell in enumerate(versions.read_source(paths.NOTEBOOKS / f"{chapter}.md").cells):
         tags = cell.metadata.get("tags", [])
         if cell.cell_type != "code" or "skip-execution" in tags:
             continue
@@ -148,7 +148,7 @@ def play_all(chapter: str) -> dict[str, dict[str, bool]]:
 
 
 def chapters_of_claims() -> list[str]:
-    written = {source.stem for source in provenance.chapters()}
+    written = {source.stem for source in versions.chapters()}
     return sorted({claim.chapter for claim in claims.load().values()} & written)
 
 

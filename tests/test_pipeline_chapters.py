@@ -10,18 +10,19 @@ from typing import Any
 import nbformat
 import pytest
 
-from tsl import claims, notebooks, provenance
-from tsl.notebooks import Outcome, Settings
+from tsl import claims, versions
+from tsl.press import chapters
+from tsl.press.chapters import Outcome, Settings
 
 CI = Settings(profile="ci")
-CHAPTERS = {source.stem: source for source in provenance.chapters()}
+CHAPTERS = {source.stem: source for source in versions.chapters()}
 each_chapter = pytest.mark.parametrize("chapter", CHAPTERS)
 
 
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, Outcome]:
     """All chapters executed in the ``ci`` profile, those that are up to date left alone."""
-    return {outcome.chapter: outcome for outcome in notebooks.execute(list(CHAPTERS.values()), CI)}
+    return {outcome.chapter: outcome for outcome in chapters.execute(list(CHAPTERS.values()), CI)}
 
 
 def _expected(chapter: str) -> dict[str, str]:
@@ -43,15 +44,15 @@ def test_chapter_runs_and_its_verdicts_are_the_expected_ones(
     chapter: str, outcomes: dict[str, Outcome]
 ) -> None:
     assert outcomes[chapter].error is None, outcomes[chapter].error
-    executed = notebooks.read_executed(CHAPTERS[chapter], CI)
+    executed = chapters.read_executed(CHAPTERS[chapter], CI)
     assert executed is not None
     assert _measured(executed) == _expected(chapter)
 
 
 @each_chapter
 def test_committed_notebook_belongs_to_its_source_and_to_its_claims(chapter: str) -> None:
-    assert notebooks.staleness(CHAPTERS[chapter]) is None, (
-        f"{notebooks.staleness(CHAPTERS[chapter])}: run `make publish`"
+    assert chapters.staleness(CHAPTERS[chapter]) is None, (
+        f"{chapters.staleness(CHAPTERS[chapter])}: run `make publish`"
     )
     committed = nbformat.read(CHAPTERS[chapter].with_suffix(".ipynb"), as_version=4)
     assert _measured(committed) == _expected(chapter)
@@ -103,7 +104,7 @@ def test_committed_notebook_still_says_the_same_when_run(
 
 @each_chapter
 def test_chapter_has_a_cell_whose_output_is_compared(chapter: str) -> None:
-    cells = provenance.read_source(CHAPTERS[chapter]).cells
+    cells = versions.read_source(CHAPTERS[chapter]).cells
     checked = [cell for cell in cells if "nbval-check-output" in cell.metadata.get("tags", [])]
     assert bool(checked) == bool(_expected(chapter))
 
@@ -111,15 +112,15 @@ def test_chapter_has_a_cell_whose_output_is_compared(chapter: str) -> None:
 def test_running_a_chapter_again_gives_the_same_text(outcomes: dict[str, Outcome]) -> None:
     quickest = min(outcomes.values(), key=lambda outcome: outcome.seconds).chapter
     source = CHAPTERS[quickest]
-    first = notebooks.dumps(notebooks.finished(source, CI))
-    assert notebooks.execute([source], CI, force=True)[0].error is None
-    assert notebooks.dumps(notebooks.finished(source, CI)) == first
+    first = chapters.dumps(chapters.finished(source, CI))
+    assert chapters.execute([source], CI, force=True)[0].error is None
+    assert chapters.dumps(chapters.finished(source, CI)) == first
 
 
 @each_chapter
 def test_chapter_source_lints(chapter: str, tmp_path: Path) -> None:
     """The code in the cells obeys the package's rules that find mistakes; those of layout are left to the reader's eye."""
-    notebook = provenance.read_source(CHAPTERS[chapter])
+    notebook = versions.read_source(CHAPTERS[chapter])
     target = tmp_path / f"{chapter}.ipynb"
     nbformat.write(notebook, target)
     layout = "B018,B023,B905,C408,E402,E501,E731,I001,SIM300"

@@ -197,15 +197,19 @@ def test_a_failing_chapter_is_named_with_cell_and_traceback_and_the_others_are_b
     assert "profile ci seed 0" in _page(place, "notebooks/01_first")
 
 
-def test_a_kernel_that_dies_is_a_failing_chapter(small: tuple[Path, Book]) -> None:
+@pytest.mark.parametrize("end", ["os._exit(3)", "os.kill(os.getpid(), 9)"])
+def test_a_kernel_that_dies_is_a_failing_chapter(small: tuple[Path, Book], end: str) -> None:
     place, book = small
     (place / "notebooks" / "01_first.md").write_text(
-        FIRST.replace('print("profile"', 'import os; os._exit(3); print("profile"')
+        FIRST.replace('print("profile"', f'import os; {end}; print("profile"')
     )
+    (place / "notebooks" / "02_second.md").write_text(SECOND.replace('"answer"', '"the answer"'))
     done = book()
     assert done.returncode == 1
     assert "Chapter 01_first failed in" in done.stderr
     assert "DeadKernelError" in done.stderr
+    assert "02_second: ran in" in done.stdout
+    assert "noise" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
@@ -284,7 +288,7 @@ def test_published_notebooks_are_deterministic_and_know_when_they_are_stale(
     assert target.read_text() == text
 
     def staleness() -> str:
-        code = "from tsl.notebooks import *; print(staleness(provenance.chapter_source('02_second')))"
+        code = "from tsl.press.chapters import *; print(staleness(versions.chapter_source('02_second')))"
         command = [sys.executable, "-c", code]
         return subprocess.run(
             command, env=_environment(place, root), capture_output=True, text=True, check=True

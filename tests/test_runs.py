@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from tsl import provenance, runs
+from tsl import runs, versions
 
 CHAPTER = "01_the_task"
 
@@ -56,7 +56,7 @@ def test_the_environment_overrides_the_profile(monkeypatch):
 
 def test_the_stamp_names_all_that_a_figure_depends_on():
     run = runs.start(CHAPTER, profile="ci", seed=7)
-    assert run.stamp == f"{CHAPTER} · ci · cpu · seed 7 · code {provenance.code_version(CHAPTER)}"
+    assert run.stamp == f"{CHAPTER} · ci · cpu · seed 7 · code {versions.code_version(CHAPTER)}"
 
 
 def test_an_absent_device_is_named_with_those_that_are_there():

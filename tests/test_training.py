@@ -13,7 +13,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from tsl import files, notebooks, training
+from tsl import paths, training
+from tsl.press import chapters
 
 # A run that kills itself: before a step, or in the middle of writing a checkpoint.
 SCRIPT = """
@@ -146,7 +147,7 @@ def test_a_full_disk_is_reported_and_the_last_checkpoint_stays(tmp_path, monkeyp
         name.symlink_to("/dev/full")
         return os.open(name, os.O_WRONLY), str(name)
 
-    monkeypatch.setattr(files.tempfile, "mkstemp", full)
+    monkeypatch.setattr(paths.tempfile, "mkstemp", full)
     with pytest.raises(OSError, match=r"disk full: checkpoint of [\d,]+ bytes, [\d,]+ free"):
         training.save_checkpoint(path, {"weight": torch.ones(10_000)}, {})
     assert path.read_bytes() == good
@@ -362,9 +363,9 @@ def test_without_a_terminal_progress_goes_to_a_file_and_only_there(tmp_path, cap
     shown = go(tmp_path / "shown", progress=True)
     assert capsys.readouterr().err == ""
     assert "8 steps of 4 tokens" in log.read_text()
-    assert "8/8" in notebooks.last_line(log)
+    assert "8/8" in chapters.last_line(log)
     assert shown.losses == go(tmp_path / "quiet").losses
-    assert notebooks.last_line(tmp_path / "nothing") == ""
+    assert chapters.last_line(tmp_path / "nothing") == ""
 
 
 def test_progress_that_cannot_be_written_does_not_end_a_training(tmp_path, capsys, monkeypatch):

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -38,7 +39,7 @@ class TaskCard:
     hardness : float
         Of the law of its rows (`tsl.theory.hardness_spectrum`); tr(Λ)/λ_min(Λ) if they were Gaussian.
     coverage : float
-        1/|λ|_max(Γ⁻¹Σ) of a model trained on this task alone: how much of the target's variance training saw,
+        1/max abs λ(Γ⁻¹Σ) of a model trained on this task alone: how much of the target's variance training saw,
         in the direction where it saw least. Below one half such a model overthinks.
     weight : float
         Recommended probability.
@@ -90,7 +91,7 @@ class Plan:
 
     @property
     def benefit(self) -> tuple[float, float, float]:
-        """Error of one step over the error of the best step: median and 10–90 % of prompts. 1 means none."""
+        """Error of one step over the error of the best step, as median and 10–90 % of prompts. 1 means none."""
         curve = self.errors["recommended"]
         quantiles = torch.quantile(
             curve[:, 1] / curve[:, max(self.best_step, 1)], curve.new_tensor([0.5, 0.1, 0.9])
@@ -117,6 +118,33 @@ class Plan:
                 f"error grows again after step {self.best_step}: stop there, or give longer test prompts"
             )
         return tuple(found)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as JSON can hold it, with quantiles of the predicted error, and ``"inf"`` for what has overflown."""
+
+        def plain(value: float) -> float | str:
+            return value if math.isfinite(value) else str(value)
+
+        quantiles = {"low": 0.1, "median": 0.5, "high": 0.9}
+        return {
+            "tasks": [asdict(card) | {"hardness": plain(card.hardness)} for card in self.tasks],
+            "target": {"hardness": plain(self.target_hardness), "samples": self.samples, "features": self.d},
+            "examples": self.examples,
+            "coverage": self.coverage,
+            "best_step": self.best_step,
+            "benefit": {
+                key: plain(self.benefit[index]) for key, index in (("low", 1), ("median", 0), ("high", 2))
+            },
+            "overthinks": self.overthinks,
+            "errors": {
+                name: {
+                    key: [plain(value) for value in curve.quantile(q, 0).tolist()]
+                    for key, q in quantiles.items()
+                }
+                for name, curve in self.errors.items()
+            },
+            "warnings": list(self.warnings),
+        }
 
     def __str__(self) -> str:
         width = max(len("task"), *(len(card.name) for card in self.tasks))

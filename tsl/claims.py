@@ -98,7 +98,7 @@ class Measurement:
 
     @property
     def verdict(self) -> Verdict:
-        """Verdict by rule: a failed claim check fails the claim; a caveat that was observed qualifies it."""
+        """Verdict by rule. A failed claim check fails the claim; a caveat that was observed qualifies it."""
         if not all(check.passed for check in self.checks if check.role == "claim"):
             return Verdict.FAILS
         if self.claim.id == "C12":

@@ -1,130 +1,113 @@
-"""Command line: ``python -m tsl book | publish | execute | sweep | serve``.
+"""Command line: ``tsl book | publish | execute | serve | sweep | think | plan``.
 
 Wrong arguments end with a message and exit status 2 before anything is written.
 """
 
-import argparse
 import contextlib
 import functools
 import http.server
-import sys
-from collections.abc import Sequence
+import importlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from tsl import paths, provenance
+import click
+
+from tsl import paths, texts, versions
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status (0 well, 1 something failed, 2 wrong arguments, 130 interrupted)."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    options = _parser(given).parse_args(given)
     try:
-        _check(options)
-    except ValueError as problem:
-        print(f"tsl {options.command}: {problem}", file=sys.stderr)
-        return 2
-    try:
-        return int(options.run(options))
-    except KeyboardInterrupt:
-        print("\ninterrupted: what was finished is kept", file=sys.stderr)
+        return tsl.main(arguments, prog_name="tsl", standalone_mode=False) or 0
+    except click.ClickException as problem:
+        problem.show()
+        return problem.exit_code
+    except click.Abort:
+        click.echo("interrupted: what was finished is kept", err=True)
         return 130
 
 
-def _parser(given: Sequence[str] = ()) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="tsl", description="Build and read the book.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    parameters = argparse.ArgumentParser(add_help=False)
-    parameters.add_argument(
-        "--profile", default="laptop", help="size of the experiments: ci, laptop or paper"
-    )
-    parameters.add_argument("--device", default="cpu", help="where tensors live: cpu, cuda or cuda:N")
-    parameters.add_argument("--seed", type=int, default=0, help="root of all random streams, at least 0")
-    parameters.add_argument("--force", action="store_true", help="run chapters even if nothing changed")
-
-    def add(
-        name: str, run: Any, help: str, parents: Sequence[argparse.ArgumentParser] = ()
-    ) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=help, description=help, parents=list(parents))
-        command.set_defaults(run=run)
-        return command
-
-    add("book", _book, "run the chapters that changed and render the book", [parameters])
-    add("publish", _publish, "run what changed and copy the notebooks over notebooks/*.ipynb", [parameters])
-    execute = add("execute", _execute, "run chapters that changed, without rendering", [parameters])
-    execute.add_argument(
-        "chapters", nargs="*", metavar="CHAPTER", help="names such as 04_hardness; all if none is given"
-    )
-    sweep = add("sweep", _sweep, "train a grid of thinking transformers, here or on a cluster")
-    if given[:1] == ["sweep"]:  # its arguments live with its code, and loading that takes torch
-        from tsl import sweeps
-
-        sweeps.add_arguments(sweep)
-    serve = add("serve", _serve, "serve the built book on this machine")
-    serve.add_argument("--port", type=int, default=8000, help="port to listen at (8000)")
-    return parser
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+def tsl() -> None:
+    """Build and read the book."""
 
 
-def _sweep(options: argparse.Namespace) -> int:
-    from tsl import sweeps
-
+@contextlib.contextmanager
+def _arguments() -> Any:
+    """What is wrong with values in here is wrong with the arguments."""
     try:
-        return sweeps.run(options)
+        yield
     except ValueError as problem:
-        print(f"tsl sweep: {problem}", file=sys.stderr)
-        return 2
+        raise click.UsageError(str(problem)) from None
 
 
-def _check(options: argparse.Namespace) -> None:
-    """Check the arguments and replace names by what they stand for, before anything is done."""
-    if options.command == "serve":
-        if not 0 <= options.port < 65536:
-            raise ValueError(f"port must be between 0 and 65535, got {options.port}")
-        return
-    if options.command == "sweep":
-        return
-    names = getattr(options, "chapters", [])
-    options.sources = [provenance.chapter_source(name) for name in names] or provenance.chapters()
-
-    from tsl.notebooks import Settings
-
-    options.settings = Settings.checked(options.profile, options.device, options.seed)
+_DEVICE = click.option("--device", default="cpu", help="where tensors live: cpu, cuda or cuda:N")
 
 
-def _book(options: argparse.Namespace) -> int:
-    from tsl import book
+def _settings(command: Callable[..., int]) -> Callable[..., int]:
+    """Options of a run of chapters, checked and handed over as one argument."""
 
-    return book.make(options.settings, force=options.force)
+    @click.option("--profile", default="laptop", help="size of the experiments: ci, laptop or paper")
+    @_DEVICE
+    @click.option("--seed", type=click.IntRange(min=0), default=0, help="root of all random streams")
+    @click.option("--force", is_flag=True, help="run chapters even if nothing changed")
+    @functools.wraps(command)
+    def checked(profile: str, device: str, seed: int, **options: Any) -> int:
+        from tsl.press.chapters import Settings
+
+        with _arguments():
+            settings = Settings.checked(profile, device, seed)
+        return command(settings, **options)
+
+    return checked
 
 
-def _execute(options: argparse.Namespace) -> int:
-    from tsl import notebooks
+@tsl.command()
+@_settings
+def book(settings: Any, force: bool) -> int:
+    """Run the chapters that changed and render the book."""
+    from tsl.press import site
 
-    outcomes = notebooks.execute(options.sources, options.settings, force=options.force)
-    for outcome in outcomes:
-        if outcome.error:
-            print(f"\nChapter {outcome.chapter} failed in {outcome.error}", file=sys.stderr)
-        elif not outcome.ran:
-            print(f"  {outcome.chapter}: unchanged")
-    return 1 if any(outcome.error for outcome in outcomes) else 0
+    return site.make(settings, force=force)
 
 
-def _publish(options: argparse.Namespace) -> int:
-    from tsl import notebooks
+@tsl.command()
+@click.argument("chapters", nargs=-1, metavar="[CHAPTER]...")
+@_settings
+def execute(settings: Any, force: bool, chapters: Sequence[str]) -> int:
+    """Run chapters that changed, all if none is named (such as 04_hardness), without rendering."""
+    with _arguments():
+        sources = [versions.chapter_source(name) for name in chapters] or versions.chapters()
+    return _execute(sources, settings, force)
 
-    if status := _execute(options):
+
+@tsl.command()
+@_settings
+def publish(settings: Any, force: bool) -> int:
+    """Run what changed and copy the notebooks over notebooks/*.ipynb."""
+    from tsl.press import chapters
+
+    if status := _execute(versions.chapters(), settings, force):
         return status
-    changed = notebooks.publish(options.settings)
-    print(
-        "\n".join(f"published {path.relative_to(paths.ROOT)}" for path in changed)
-        or "all notebooks were published"
-    )
+    changed = [f"published {path.relative_to(paths.ROOT)}" for path in chapters.publish(settings)]
+    click.echo("\n".join(changed) or "all notebooks were published")
     return 0
 
 
-def _serve(options: argparse.Namespace) -> int:
+def _execute(sources: list[Path], settings: Any, force: bool) -> int:
+    from tsl.press import chapters
+
+    return int(bool(chapters.report(chapters.execute(sources, settings, force=force))))
+
+
+@tsl.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, help="port to listen at")
+def serve(port: int) -> int:
+    """Serve the built book on this machine."""
     if not (paths.SITE / "index.html").exists():
-        print("tsl serve: there is no book yet; build it with `make book`", file=sys.stderr)
-        return 1
+        raise click.ClickException("there is no book yet; build it with `make book`")
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         """Serves the site without a line for every request."""
@@ -134,11 +117,174 @@ def _serve(options: argparse.Namespace) -> int:
 
     handler = functools.partial(Handler, directory=str(paths.SITE))
     try:
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", options.port), handler)
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
     except OSError as problem:
-        print(f"tsl serve: cannot listen at port {options.port}: {problem.strerror}", file=sys.stderr)
-        return 1
-    print(f"The book is at http://127.0.0.1:{server.server_port}/ (Ctrl-C ends)", flush=True)
+        raise click.ClickException(f"cannot listen at port {port}: {problem.strerror}") from None
+    click.echo(f"The book is at http://127.0.0.1:{server.server_port}/ (Ctrl-C ends)")
     with contextlib.suppress(KeyboardInterrupt), server:
         server.serve_forever()
     return 0
+
+
+@tsl.command()
+@click.argument("experiment", type=click.Choice(["transformers", "reasoning"]))
+@click.argument("axes", nargs=-1, metavar="[name=value,value]...")
+@_DEVICE
+@click.option(
+    "--folder", type=click.Path(path_type=Path), default="results/sweep", help="where the records go"
+)
+@click.option(
+    "--checkpoints", type=click.Path(path_type=Path), help="folder from which interrupted trainings go on"
+)
+@click.option("--workers", type=click.IntRange(min=1), default=2, help="processes on this machine")
+@click.option("--scheduler", help="address of a dask.distributed scheduler: run there instead")
+def sweep(
+    experiment: str,
+    axes: Sequence[str],
+    device: str,
+    folder: Path,
+    checkpoints: Path | None,
+    workers: int,
+    scheduler: str | None,
+) -> int:
+    """Train a grid of models, here or on a cluster: n=10,20 alpha=0,1 seed=0,1,2 is a grid of twelve."""
+    from tsl import runs
+    from tsl.lab import records
+
+    lab = importlib.import_module(f"tsl.lab.{experiment}")
+    with _arguments():
+        if not scheduler:  # the workers of a scheduler have devices of their own
+            runs.check_device(device)
+        points = [lab.settings(**point) for point in records.grid(**parse_axes(axes))]
+        found = records.sweep(
+            # One training at a time can show how far it is; several would write over each other.
+            functools.partial(
+                lab.job,
+                device=device,
+                checkpoints=checkpoints,
+                progress=workers == 1 and not scheduler,
+            ),
+            points,
+            folder,
+            scheduler=scheduler,
+            workers=workers,
+            code=versions.module_version(f"lab.{experiment}"),
+            progress=True,
+        )
+    for record in found:
+        click.echo(lab.headline(record))
+    return 0
+
+
+@tsl.command()
+@click.option("--train", required=True, help="training features: iso, 1/i, i^-0.5 or a file of eigenvalues")
+@click.option("--test", help="test features, likewise; by default those of training")
+@click.option("-d", "dimension", type=click.IntRange(min=1), default=10, help="dimension, if no file says it")
+@click.option(
+    "-n", "examples", type=click.IntRange(min=1), required=True, help="examples in a training prompt"
+)
+@click.option("-m", "context", type=click.IntRange(min=1), required=True, help="examples in a test prompt")
+@click.option("-k", "steps", type=click.IntRange(min=1), default=20, help="thinking steps")
+@click.option(
+    "--noise", type=click.FloatRange(min=0), default=0.0, help="standard deviation of the label noise"
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="root of the prompts that are drawn")
+def think(
+    train: str,
+    test: str | None,
+    dimension: int,
+    examples: int,
+    context: int,
+    steps: int,
+    noise: float,
+    seed: int,
+) -> int:
+    """Foresee what thinking does: error by step, the best step, and whether and why thinking hurts."""
+    import torch
+
+    from tsl import forecast
+    from tsl.lab import tables
+
+    with _arguments():
+        source = tables.spectrum(train, dimension)
+        target = source if test is None else tables.spectrum(test, len(source))
+        generator = torch.Generator().manual_seed(seed)
+        made = forecast.foresee(source, target, examples, context, steps, generator, noise)
+    click.echo(made)
+    click.echo()
+    click.echo(texts.plot(made.typical.tolist(), "typical error after k steps"))
+    return 0
+
+
+@tsl.command()
+@click.option(
+    "--target", required=True, type=click.Path(path_type=Path), help="features of the target: a table"
+)
+@click.option("--task", "tasks", multiple=True, required=True, metavar="NAME=TABLE", help="a task on offer")
+@click.option("--steps", type=click.IntRange(min=1), default=10, help="thinking steps at test time")
+@click.option("--examples", type=click.IntRange(min=1), default=100, help="examples in a test prompt")
+@click.option("--length", type=click.IntRange(min=1), default=100, help="examples in a training prompt")
+@click.option("--standardise", is_flag=True, help="by mean and deviation of the target's features")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="root of the prompts that are drawn")
+@click.option("--json", "as_json", type=click.Path(path_type=Path), help="write the plan there, too")
+def plan(
+    target: Path,
+    tasks: Sequence[str],
+    steps: int,
+    examples: int,
+    length: int,
+    standardise: bool,
+    seed: int,
+    as_json: Path | None,
+) -> int:
+    """Recommend what to train on for a target: tables of features (CSV, Parquet, NPY), a row per observation."""
+    import torch
+
+    from tsl import advice, laws
+    from tsl.lab import tables
+
+    with _arguments():
+        goal = tables.features(target)
+        offered = {}
+        for text in tasks:
+            name, _, file = text.partition("=")
+            if not name or not file or name in offered:
+                raise ValueError(f"task must look like NAME=TABLE, each name once, got {text!r}")
+            offered[name] = tables.features(file)
+        if standardise:
+            offered = {name: laws.standardise(x, goal) for name, x in offered.items()}
+            goal = laws.standardise(goal)
+        generator = torch.Generator().manual_seed(seed)
+        made = advice.plan_training(offered, goal, length, examples, steps, generator)
+    click.echo(made)
+    if as_json:
+        paths.write_whole(as_json, json.dumps(made.to_dict(), indent=1, allow_nan=False) + "\n")
+        click.echo(f"\nwritten: {as_json}")
+    return 0
+
+
+def parse_axes(texts: Sequence[str]) -> dict[str, list[Any]]:
+    """Read axes as written on a command line.
+
+    Examples
+    --------
+    >>> parse_axes(["n=10,20", "encoding=pairs"])
+    {'n': [10, 20], 'encoding': ['pairs']}
+    """
+    axes: dict[str, list[Any]] = {}
+    for text in texts:
+        name, _, values = text.partition("=")
+        parts = values.split(",")
+        if not name or not all(part.strip() for part in parts):
+            raise ValueError(f"axes must look like name=value,value, got {text!r}")
+        if name in axes:
+            raise ValueError(f"axes must name each field once, got {name!r} again in {text!r}")
+        axes[name] = [_value(part) for part in parts]
+    return axes
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -4,12 +4,12 @@ The model reads n examples (x_i, y_i) and then a chain of estimates ŵ_0 = 0, ŵ
 estimate with the next one, which is appended to the sequence, exactly as linear self-attention does in
 ``tsl.lsa``. Every token is a column of the same embedding, (x, y, ŵ, 1), read in linearly:
 
-==============  ==================================================  =====================================
-encoding        tokens of the prompt                                positions
-==============  ==================================================  =====================================
-``pairs``       ``(x_i, y_i, 0, 0)``: one token an example          none: the examples are a *set*
-``interleaved`` ``(x_i, 0, 0, 0)``, then ``((y_i, 0…), 0, 0, 0)``   learned, one vector for each position
-==============  ==================================================  =====================================
+===============  ==================================================  =====================================
+encoding         tokens of the prompt                                positions
+===============  ==================================================  =====================================
+``pairs``        ``(x_i, y_i, 0, 0)``: one token an example          none: the examples are a *set*
+``interleaved``  ``(x_i, 0, 0, 0)``, then ``((y_i, 0…), 0, 0, 0)``   learned, one vector for each position
+===============  ==================================================  =====================================
 
 An estimate is ``(0, 0, ŵ, 1)`` in both. ``interleaved`` is strictly causal, as described for the paper's
 GPT-2. In ``pairs`` (our choice) the examples see each other, so that their order cannot matter, and the

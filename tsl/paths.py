@@ -1,10 +1,11 @@
-"""Named paths: the one place that knows where things lie, so that no chapter or figure builds a path by hand.
+"""Named paths: the one place that knows where things lie, and how a file is written whole or not at all.
 
 The repository root is the folder above the package, whatever the working directory. A copy of the package that
 runs away from a repository (installed as a wheel) can point at one with the environment variable ``TSL_ROOT``.
 """
 
 import os
+import tempfile
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -25,3 +26,40 @@ EXECUTED = BUILD / "executed"
 SOURCE = BUILD / "source"
 SITE = BUILD / "html"
 VENDOR = BUILD / "vendor"
+
+
+def write_whole(path: Path | str, data: bytes | str) -> Path:
+    """Write a file so that it is seen either as it was or whole, whoever else writes it at the same time.
+
+    Parameters
+    ----------
+    path : path
+        File to write or replace; its folder is made where missing.
+    data : bytes or str
+        All that is to stand in it; text is written as UTF-8.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written. A file that was there before is untouched, and nothing is left beside it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A name of its own for every writer: two that shared one would write into each other's file.
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)  # for all to read: temporary files are their owner's alone
+            os.fsync(file.fileno())  # else a power cut may leave the new name on an empty file
+        os.replace(partial, path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+    return path

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from tsl import files, provenance
+from tsl import paths
 
 FORMAT = "tsl-record-1"
 _KEYS = ("settings", "result", "code", "device", "libraries", "seconds", "date")
@@ -47,15 +47,6 @@ def libraries() -> dict[str, str]:
     """Versions of what the numbers depend on."""
     versions = {name: importlib.import_module(name).__version__ for name in ("torch", "numpy")}
     return {"python": platform.python_version(), **versions}
-
-
-def code_version(module: str) -> str:
-    """Content hash of a module of ``tsl`` and of all that it imports from ``tsl``."""
-    names = provenance.closure([f"import tsl.{module}"])
-    texts = [(provenance.paths.PACKAGE / f"{name}.py").read_text() for name in names]
-    return provenance.digest(
-        *(f"{name}\n{provenance.normalise(text)}" for name, text in zip(names, texts, strict=True))
-    )
 
 
 def make_record(
@@ -101,7 +92,7 @@ def save_record(path: Path | str, record: Mapping[str, Any]) -> Path:
         raise ValueError(f"record must have the keys {', '.join(_KEYS)}, got none of {', '.join(missing)}")
     plain = {**record, "settings": _exact(record["settings"]), "result": _clean(record["result"])}
     text = json.dumps(plain, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    return files.write_whole(path, _flat(text) + "\n")
+    return paths.write_whole(path, _flat(text) + "\n")
 
 
 def load_record(path: Path | str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 import torch
 
-from tsl import _validate, provenance, texts
+from tsl import _validate, texts, versions
 
 T = TypeVar("T")
 
@@ -121,7 +121,7 @@ def start(chapter: str, profile: str = "laptop", device: str = "cpu", seed: int 
     if profile not in PROFILES:
         raise ValueError(f"profile must be one of {', '.join(PROFILES)}, got {profile!r}")
     _validate.at_least("seed", seed, 0)
-    return Run(chapter, profile, check_device(device), seed, provenance.code_version(chapter))
+    return Run(chapter, profile, check_device(device), seed, versions.code_version(chapter))
 
 
 def check_device(device: str) -> torch.device:

@@ -21,7 +21,7 @@ import joblib
 import torch
 from tqdm import tqdm
 
-from tsl import _validate, records
+from tsl import _validate, records, versions
 
 Job = Callable[[dict[str, Any]], Any]
 
@@ -81,7 +81,7 @@ def sweep(
     workers : int
         Processes on this machine; not used with a scheduler.
     code : str
-        Version of the code of ``job``, written into the records; see `tsl.records.code_version`.
+        Version of the code of ``job``, written into the records; see `tsl.versions.module_version`.
     fresh : bool
         Make records of another version of the code or of the libraries anew; False takes them as they are.
     progress : bool
@@ -238,7 +238,7 @@ def run(args: argparse.Namespace) -> int:
         args.folder,
         scheduler=args.scheduler,
         workers=args.workers,
-        code=records.code_version("study"),
+        code=versions.module_version("study"),
         progress=True,
     )
     for record in found:

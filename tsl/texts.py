@@ -76,3 +76,26 @@ def table(rows: Any, **kwargs: Any) -> HTML:
     shown = pd.DataFrame(rows).map(lambda value: value if isinstance(value, str) else number(value))
     options = {"border": 0, "classes": "tsl-claim-table", "escape": False, "justify": "left"} | kwargs
     return HTML(f'<div class="tsl-claim-scroll">{shown.to_html(**options)}</div>')
+
+
+def plot(values: Iterable[float], title: str, width: int = 50) -> str:
+    """A curve as bars in plain text, on a logarithmic scale over the values that are positive and finite.
+
+    Parameters
+    ----------
+    values : iterable of float
+        One for each step 0, 1, ….
+    title : str
+        What they are.
+    width : int
+        Characters of the longest bar.
+    """
+    values = list(values)
+    shown = [math.log10(value) for value in values if 0 < value < math.inf]
+    low, high = min(shown, default=0.0), max(shown, default=0.0)
+    lines = [f"{title} (bars: logarithmic)"]
+    for step, value in enumerate(values):
+        known = math.log10(value) if 0 < value < math.inf else (low if value == 0 else high)
+        length = 1 + round((width - 1) * (known - low) / (high - low)) if high > low else 1
+        lines.append(f"{step:>4} {'█' * length}{'…' if value == math.inf else ''} {number(value)}")
+    return "\n".join(lines)

@@ -389,7 +389,7 @@ def spectrum_edge(gamma: Float[Tensor, "d d"], cov: Float[Tensor, "d d"], m: int
 
 
 def overthinks(gamma: Float[Tensor, "d d"], cov: Float[Tensor, "d d"], m: int | None = None) -> bool:
-    """Whether the error grows without limit when thinking goes on: whether some |1 − λ(Γ⁻¹Σ̂)| exceeds 1.
+    """Whether the error grows without limit when thinking goes on: whether 1 − λ(Γ⁻¹Σ̂) leaves [−1, 1].
 
     Parameters
     ----------

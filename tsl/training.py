@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from tsl import _validate, files
+from tsl import _validate, paths
 
 FORMAT = "tsl-checkpoint-2"
 
@@ -459,7 +459,7 @@ def save_checkpoint(path: Path | str, tensors: Mapping[str, Tensor], identity: M
     metadata = {"format": FORMAT, "identity": text, "digest": digest(kept, text)}
     data = safetensors.torch.save(kept, metadata)
     try:
-        files.write_whole(path, data)
+        paths.write_whole(path, data)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT) and path.parent.is_dir():
             free = shutil.disk_usage(path.parent).free

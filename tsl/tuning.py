@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from tsl import _validate, files, paths, provenance, reasoning, records, training
+from tsl import _validate, paths, reasoning, records, training, versions
 from tsl.reasoning import CharGPT, Problems
 
 
@@ -118,7 +118,7 @@ class Size:
     @property
     def digest(self) -> str:
         """Eight digits that tell sizes apart, for names of files."""
-        return provenance.digest(json.dumps(asdict(self), sort_keys=True), length=8)
+        return versions.digest(json.dumps(asdict(self), sort_keys=True), length=8)
 
     def model(self, generator: torch.Generator) -> CharGPT:
         """A fresh model of this size."""
@@ -387,7 +387,7 @@ def recall(
     if not file.exists():
         result = study(seed, SIZES[size], keep=keep, device=device, progress=progress)
         seconds = sum(entry["seconds"] for entry in result.values())
-        code = records.code_version("tuning")
+        code = versions.module_version("tuning")
         records.save_record(file, records.make_record(settings, result, seconds, code, device))
     record = records.load_record(file)
     if record["settings"] != settings:
@@ -421,7 +421,7 @@ def export(size: str, seed: int, diets: Sequence[str], keep: Path) -> Path:
         for name in diets
         for key, value in _finished(size, seed, name, keep, start).items()
     }
-    return files.write_whole(path(size, seed).with_suffix(".safetensors"), safetensors.torch.save(weights))
+    return paths.write_whole(path(size, seed).with_suffix(".safetensors"), safetensors.torch.save(weights))
 
 
 def _finished(size: str, seed: int, name: str, keep: Path, start: str = "") -> dict[str, Tensor]:

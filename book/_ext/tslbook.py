@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import html
 import importlib.metadata
 import importlib.util
@@ -10,10 +9,9 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from docutils import nodes
-from docutils.parsers.rst import directives
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util import logging
@@ -22,7 +20,7 @@ from sphinx.util.docutils import SphinxDirective
 if importlib.util.find_spec("tsl") is None:  # `jupyter-book build .` without the package installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tsl import claims, paths
+from tsl import claims
 from tsl.claims import Claim, Verdict
 
 log = logging.getLogger(__name__)
@@ -217,56 +215,6 @@ class RunTable(_Generated):
         ]
 
 
-class Api(_Generated):
-    """``{tsl-api}``: the public functions and classes of the named modules, with their documentation.
-
-    Read from the source text, so that a page can be made without importing anything and a docstring is shown as it is.
-    """
-
-    optional_arguments = 1
-    final_argument_whitespace = True
-    option_spec: ClassVar[dict[str, Any]] = {"except": directives.unchanged}
-
-    def run(self) -> list[nodes.Node]:
-        hidden = set(self.options.get("except", "").split())
-        wanted = (self.arguments[0].split() if self.arguments else None) or [
-            path.stem for path in sorted(paths.PACKAGE.glob("[a-z]*.py")) if path.stem not in hidden
-        ]
-        found: list[nodes.Node] = []
-        for name in wanted:
-            path = paths.PACKAGE / f"{name}.py"
-            self.depend_on(path)
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-            section = nodes.section(ids=[f"tsl-{name}"])
-            section += nodes.title("", "", nodes.literal(text=f"tsl.{name}"))
-            section += nodes.paragraph(
-                text=(ast.get_docstring(tree) or "").split("\n\n")[0].replace("``", "")
-            )
-            section += self.html("".join(_definition(node) for node in tree.body if _public(node)))
-            found.append(section)
-        return found
-
-
-def _public(node: ast.stmt) -> bool:
-    return isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
-
-
-def _definition(node: Any, prefix: str = "") -> str:
-    """One function or class as a foldable entry: its signature and first line, then all of its documentation."""
-    documentation = ast.get_docstring(node) or ""
-    if isinstance(node, ast.ClassDef):
-        signature = f"class {prefix}{node.name}"
-        inner = "".join(_definition(child, f"{node.name}.") for child in node.body if _public(child))
-    else:
-        returns = f" → {ast.unparse(node.returns)}" if node.returns else ""
-        signature, inner = f"{prefix}{node.name}({ast.unparse(node.args)}){returns}", ""
-    first = html.escape(documentation.split("\n")[0])
-    return (
-        f'<details class="tsl-api"><summary><code>{html.escape(signature)}</code><span>{first}</span></summary>'
-        f"<pre>{html.escape(documentation)}</pre>{inner}</details>"
-    )
-
-
 def drop_thebe(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
     """Take the scripts for live code out of a page: they load from another host, and the book has no use for them."""
 
@@ -302,7 +250,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("claim-ledger", Ledger)
     app.add_directive("claim-map", ClaimMap)
     app.add_directive("run-table", RunTable)
-    app.add_directive("tsl-api", Api)
     app.add_css_file("tsl.css")
     app.connect(
         "config-inited", lambda app, config: setattr(config, "mathjax_path", f"vendor/mathjax/{MATHJAX[0]}")

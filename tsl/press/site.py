@@ -12,14 +12,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import nbformat
-import yaml
 
-from tsl import notebooks, paths, provenance
-from tsl.notebooks import Outcome, Settings
+from tsl import paths, versions
+from tsl.press import chapters
+from tsl.press.chapters import Outcome, Settings
 
 INDEX = paths.SITE / "index.html"
 _STAMP = paths.SITE / ".tsl-built"
@@ -61,7 +62,7 @@ def render(settings: Settings, outcomes: list[Outcome]) -> bool:
     built = _RENDER / "_build" / "html"
     if (built / "index.html").exists():
         if not problems and not failed:
-            notebooks.write(built / _STAMP.name, digest)
+            paths.write_whole(built / _STAMP.name, digest)
         _swap(built, paths.SITE)
         shutil.rmtree(_RENDER, ignore_errors=True)
     if problems and not failed:
@@ -70,22 +71,18 @@ def render(settings: Settings, outcomes: list[Outcome]) -> bool:
 
 
 def stage(settings: Settings, failed: Mapping[str, str]) -> Path:
-    """Lay out the source tree that is rendered: configuration, prose pages and executed notebooks."""
+    """Lay out the source tree that is rendered: configuration, prose pages and executed chapters."""
     shutil.rmtree(paths.SOURCE, ignore_errors=True)
-    (paths.SOURCE / "notebooks").mkdir(parents=True)
+    paths.SOURCE.mkdir(parents=True)
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy2(paths.ROOT / name, paths.SOURCE / name)
     shutil.copytree(paths.BOOK, paths.SOURCE / "book", ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    parameters = {"profile": settings.profile, "device": settings.device, "seed": settings.seed}
-    for source in provenance.chapters():
-        target = paths.SOURCE / "notebooks" / f"{source.stem}.ipynb"
+    for source in versions.chapters():
         if source.stem in failed:
-            target.write_text(notebooks.dumps(_failure_page(source, failed[source.stem])), encoding="utf-8")
+            page = _failure_page(source, failed[source.stem])
         else:
-            notebook = notebooks.finished(source, settings)
-            ran = notebooks.read_executed(source, settings)
-            notebook.metadata["tsl"]["seconds"] = ran.metadata.tsl.get("seconds") if ran is not None else None
-            target.write_text(notebooks.dumps(_shown_with(notebook, parameters)), encoding="utf-8")
+            page = _shown_with(chapters.finished(source, settings, "seconds"), asdict(settings))
+        paths.write_whole(paths.SOURCE / "notebooks" / f"{source.stem}.ipynb", chapters.dumps(page))
     return paths.SOURCE
 
 
@@ -107,7 +104,7 @@ def _failure_page(source: Path, error: str) -> Any:
     title = next((line for line in lines if line.startswith("# ")), f"# {source.stem}")
     text = f"{title}\n\n:::{{error}}\nThis chapter did not run.\n:::\n\n````text\n{error}\n````\n"
     cell = nbformat.v4.new_markdown_cell(text, id="cell-001")
-    return nbformat.v4.new_notebook(cells=[cell], metadata=notebooks.METADATA)
+    return nbformat.v4.new_notebook(cells=[cell], metadata=chapters.METADATA)
 
 
 def build(source: Path, output: Path, log: Path) -> list[str]:
@@ -120,9 +117,11 @@ def build(source: Path, output: Path, log: Path) -> list[str]:
     """
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     options = ["build", str(source), "--path-output", str(output), "--all", "-n", "-W", "--keep-going", "-q"]
-    environment = os.environ | {"TSL_ROOT": str(paths.ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-    search = [str(paths.PACKAGE.parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    environment["PYTHONPATH"] = os.pathsep.join(part for part in search if part)
+    environment = os.environ | {
+        "TSL_ROOT": str(paths.ROOT),
+        "PYTHONPATH": chapters.importable(),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     log.parent.mkdir(parents=True, exist_ok=True)
     done = subprocess.run([*command, *options], capture_output=True, text=True, env=environment, check=False)
     text = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
@@ -135,14 +134,11 @@ def build(source: Path, output: Path, log: Path) -> list[str]:
 
 def _digest(tree: Path) -> str:
     """Digest of a folder's files and of all that turns them into pages."""
-    digest = hashlib.sha256()
-    for path in [*sorted(tree.rglob("*")), paths.REQUIREMENTS, *sorted(paths.PACKAGE.glob("*.py"))]:
-        if path.is_file():
-            digest.update(
-                f"{path.relative_to(paths.ROOT) if path.is_relative_to(tree) else path.name}\0".encode()
-            )
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
+    files = [path for path in sorted(tree.rglob("*")) if path.is_file()]
+    makers = [paths.REQUIREMENTS, *sorted(paths.PACKAGE.rglob("*.py"))]
+    names = [*(str(path.relative_to(tree)) for path in files), *(path.name for path in makers)]
+    digests = (hashlib.sha256(path.read_bytes()).hexdigest() for path in [*files, *makers])
+    return versions.digest(*names, *digests, length=64)
 
 
 def _swap(new: Path, place: Path) -> None:
@@ -167,15 +163,9 @@ def make(settings: Settings, force: bool = False) -> int:
         Execute every chapter, changed or not.
     """
     began = time.monotonic()
-    sources = provenance.chapters()
     print(f"Chapters ({settings.profile} profile, {settings.device}, seed {settings.seed}):", flush=True)
-    outcomes = notebooks.execute(sources, settings, force=force)
-    for outcome in outcomes:
-        if not outcome.ran:
-            print(f"  {outcome.chapter}: unchanged (took {outcome.seconds:.1f} s when it ran)")
-    for outcome in outcomes:
-        if outcome.error:
-            print(f"\nChapter {outcome.chapter} failed in {outcome.error}\n", file=sys.stderr)
+    outcomes = chapters.execute(versions.chapters(), settings, force=force)
+    failures = chapters.report(outcomes)
     print("Rendering ...", flush=True)
     start = time.monotonic()
     try:
@@ -183,31 +173,9 @@ def make(settings: Settings, force: bool = False) -> int:
     except RenderError as problem:
         print(f"The book has warnings, which count as errors:\n{problem}", file=sys.stderr)
         return 1
-    print(
-        f"  rendered in {time.monotonic() - start:.1f} s"
-        if fresh
-        else "  nothing changed since it was rendered"
-    )
-    failures = [outcome.chapter for outcome in outcomes if outcome.error]
+    took = f"rendered in {time.monotonic() - start:.1f} s"
+    print(f"  {took if fresh else 'nothing changed since it was rendered'}")
     print(f"The book ({time.monotonic() - began:.1f} s): {INDEX}")
     if failures:
         print(f"without the chapters that failed: {', '.join(failures)}", file=sys.stderr)
-    return 1 if failures else 0
-
-
-def table_of_contents() -> list[str]:
-    """Files that the table of contents names, without suffix, in reading order."""
-    toc = yaml.safe_load((paths.ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    found: list[str] = []
-
-    def walk(node: Any) -> None:
-        if isinstance(node, dict):
-            found.extend(node[name] for name in ("root", "file") if name in node)
-            for name in ("parts", "chapters", "sections"):
-                walk(node.get(name))
-        elif isinstance(node, list):
-            for child in node:
-                walk(child)
-
-    walk(toc)
-    return found
+    return int(bool(failures))

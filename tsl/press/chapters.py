@@ -6,28 +6,30 @@ packages. Prose, captions and comments are merged from the source afterwards (`m
 new run. Every file is written beside its place and moved there, so that an interrupted run leaves nothing half done.
 """
 
+import functools
 import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import joblib
 import nbformat
 import yaml
+from tqdm import tqdm
 
-from tsl import files, paths, provenance
+from tsl import paths, versions
 
 # Part of every key: raise it when the meaning of an executed notebook changes.
 FORMAT = "1"
@@ -35,8 +37,6 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python", "pygments_lexer": "ipython3"},
 }
-# Python 3.11 counts the depth of syntax trees for all threads together, and miscounts when two of them parse.
-_PARSING = threading.Lock()
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -50,14 +50,8 @@ class Settings:
 
     @classmethod
     def checked(cls, profile: str, device: str, seed: int) -> "Settings":
-        """Settings whose profile exists, whose device this machine has, and whose seed is not negative.
-
-        Raises
-        ------
-        ValueError
-            Naming the argument, its value and what is allowed.
-        """
-        from tsl import runs  # imports torch, which a worker that only drives a kernel can do without
+        """Settings whose profile exists, whose device this machine has, and whose seed is not negative."""
+        from tsl import runs  # takes torch
 
         if profile not in runs.PROFILES:
             raise ValueError(f"profile must be one of {', '.join(runs.PROFILES)}, got {profile!r}")
@@ -97,15 +91,13 @@ def key(source: Path, settings: Settings) -> str:
 def _key(made_from: Mapping[str, str], settings: Settings) -> str:
     pins = [line for line in paths.REQUIREMENTS.read_text().splitlines() if line and not line.startswith("#")]
     parts = (made_from[name] for name in ("code_version", "claims_version", "records_version"))
-    return provenance.digest(FORMAT, *parts, json.dumps(asdict(settings), sort_keys=True), *pins, length=16)
+    return versions.digest(FORMAT, *parts, json.dumps(asdict(settings), sort_keys=True), *pins, length=16)
 
 
 def origin(source: Path) -> dict[str, str]:
     """What the committed notebook of a chapter must have been made from, as hashes that are published with it."""
-    with _PARSING:
-        code = provenance.code_version(source)
     return {
-        "code_version": code,
+        "code_version": versions.code_version(source),
         "claims_version": claims_version(source.stem),
         "records_version": records_version(source.stem),
         "libraries_version": libraries_version(),
@@ -114,7 +106,7 @@ def origin(source: Path) -> dict[str, str]:
 
 def own(source: Path, settings: Settings) -> Settings:
     """Settings as a chapter takes them: one whose ``parameters`` cell has no device runs on the processor."""
-    taken = _taken(provenance.read_source(source), settings)
+    taken = _taken(versions.read_source(source), settings)
     return settings if "device" in taken else replace(settings, device="cpu")
 
 
@@ -122,16 +114,17 @@ def claims_version(chapter: str) -> str:
     """Hash of what a chapter's verdict boxes take from the ledger: ids, titles and expected verdicts of its claims."""
     rows = yaml.safe_load(paths.CLAIMS.read_text(encoding="utf-8")) or []
     own = [[row["id"], row["title"], row["expected"]] for row in rows if row.get("chapter") == chapter]
-    return provenance.digest(json.dumps(own))
+    return versions.digest(json.dumps(own))
 
 
 def records_version(chapter: str) -> str:
     """Hash of the stored records of a chapter: files and folders of ``results/`` whose name begins with its number."""
     number = chapter.split("_")[0]
-    own = sorted(path for path in paths.RESULTS.glob(f"{number}_*/**/*") if path.is_file())
-    own += sorted(path for path in paths.RESULTS.glob(f"{number}_*") if path.is_file())
-    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in own]
-    return provenance.digest(*(f"{path.name} {text}" for path, text in zip(own, digests, strict=True)))
+    own = [*sorted(paths.RESULTS.glob(f"{number}_*/**/*")), *sorted(paths.RESULTS.glob(f"{number}_*"))]
+    files = [path for path in own if path.is_file()]
+    return versions.digest(
+        *(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files)
+    )
 
 
 def libraries_version() -> str:
@@ -139,18 +132,21 @@ def libraries_version() -> str:
     project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     asked = {re.split(r"[^\w.-]", entry)[0].lower() for entry in project["dependencies"]}
     pins = paths.REQUIREMENTS.read_text(encoding="utf-8").splitlines()
-    return provenance.digest(*sorted(pin for pin in pins if pin.split("==")[0].strip().lower() in asked))
+    return versions.digest(*sorted(pin for pin in pins if pin.split("==")[0].strip().lower() in asked))
 
 
 def outputs_version(notebook: Any) -> str:
     """Hash of the outputs of a notebook: nobody edits them by hand."""
-    return provenance.digest(json.dumps([cell.get("outputs") for cell in notebook.cells], sort_keys=True))
+    return versions.digest(json.dumps([cell.get("outputs") for cell in notebook.cells], sort_keys=True))
 
 
 def up_to_date(source: Path, settings: Settings) -> bool:
     """Whether the executed notebook of this chapter exists and has the key that the chapter has now."""
     executed = read_executed(source, settings)
-    return executed is not None and executed.metadata.tsl.get("key") == key(source, settings)
+    try:
+        return executed is not None and executed.metadata.tsl.get("key") == key(source, settings)
+    except ValueError:  # code that cannot be read: its run says so
+        return False
 
 
 def read_executed(source: Path, settings: Settings) -> Any | None:
@@ -172,21 +168,14 @@ def clean(executed: Any) -> Any:
     Gone are papermill's injected cell and metadata, timings and random cell ids; execution counts are those of a run
     without the injected cell; neighbouring pieces of one stream, cut where the clock happened to fall, become one.
     """
-    notebook = nbformat.v4.new_notebook(metadata=deepcopy(METADATA))
-    for cell in executed.cells:
-        if "injected-parameters" in cell.metadata.get("tags", []):
-            continue
-        metadata = {
-            name: value for name, value in cell.metadata.items() if name not in ("papermill", "execution")
+
+    def kept(metadata: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            k: v for k, v in metadata.items() if k not in ("papermill", "execution") and (k != "tags" or v)
         }
-        if not metadata.get("tags", True):
-            del metadata["tags"]
-        if cell.cell_type == "code":
-            fresh = nbformat.v4.new_code_cell(cell.source, metadata=metadata, outputs=_joined(cell.outputs))
-        else:
-            fresh = nbformat.v4.new_markdown_cell(cell.source, metadata=metadata)
-        notebook.cells.append(fresh)
-    return _numbered(notebook)
+
+    cells = [cell for cell in executed.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    return _notebook((cell, kept(cell.metadata), _joined(cell.get("outputs", []))) for cell in cells)
 
 
 def merge(source: Any, executed: Any) -> Any:
@@ -204,28 +193,29 @@ def merge(source: Any, executed: Any) -> Any:
     """
     ran = [cell for cell in executed.cells if cell.cell_type == "code"]
     code = [cell for cell in source.cells if cell.cell_type == "code"]
-    if [provenance.cell_code(cell) for cell in code] != [provenance.cell_code(cell) for cell in ran]:
+    if [versions.cell_code(cell) for cell in code] != [versions.cell_code(cell) for cell in ran]:
         raise ValueError("executed notebook does not belong to this source: their code cells differ")
+    outputs = iter([cell.outputs for cell in ran])
+    return _notebook(
+        (cell, dict(cell.metadata), next(outputs) if cell.cell_type == "code" else [])
+        for cell in source.cells
+    )
+
+
+def _notebook(parts: Iterable[tuple[Any, dict[str, Any], list[Any]]]) -> Any:
+    """A notebook of cells with their metadata and outputs, numbered as they stand."""
     notebook = nbformat.v4.new_notebook(metadata=deepcopy(METADATA))
-    outputs = (cell.outputs for cell in ran)
-    for cell in source.cells:
-        metadata = dict(cell.metadata)
-        if cell.cell_type == "code":
-            fresh = nbformat.v4.new_code_cell(cell.source, metadata=metadata, outputs=next(outputs))
-        else:
-            fresh = nbformat.v4.new_markdown_cell(cell.source, metadata=metadata)
-        notebook.cells.append(fresh)
-    return _numbered(notebook)
-
-
-def _numbered(notebook: Any) -> Any:
     count = 0
-    for number, cell in enumerate(notebook.cells, start=1):
-        cell.id = f"cell-{number:03d}"
-        if cell.cell_type == "code" and cell.source.strip():
+    for number, (cell, metadata, outputs) in enumerate(parts, start=1):
+        same = {"source": cell.source, "metadata": metadata, "id": f"cell-{number:03d}"}
+        if cell.cell_type != "code":
+            notebook.cells.append(nbformat.v4.new_markdown_cell(**same))
+            continue
+        notebook.cells.append(nbformat.v4.new_code_cell(**same, outputs=outputs))
+        if cell.source.strip():
             count += 1
-            cell.execution_count = count
-            for output in cell.outputs:
+            notebook.cells[-1].execution_count = count
+            for output in outputs:
                 if output.output_type == "execute_result":
                     output.execution_count = count
     return notebook
@@ -248,23 +238,25 @@ def dumps(notebook: Any) -> str:
     return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
-def write(path: Path, text: str) -> None:
-    """Write a file so that it is seen either as it was or whole."""
-    files.write_whole(path, text)
-
-
 # --- publishing -----------------------------------------------------------------------------------------------------
 
 
-def finished(source: Path, settings: Settings) -> Any:
-    """Notebook of an executed chapter as it is published: current prose, outputs, and what they were made from."""
+def finished(source: Path, settings: Settings, *besides: str) -> Any:
+    """Notebook of an executed chapter as it is published: current prose, outputs, and what they were made from.
+
+    Parameters
+    ----------
+    source, settings
+        Which chapter, run how.
+    besides
+        What else is to stand in its metadata, such as ``"seconds"``.
+    """
     executed = read_executed(source, settings)
     if executed is None:
         raise FileNotFoundError(f"{source.stem} has not been executed in profile {settings.profile}")
-    notebook = merge(provenance.read_source(source), executed)
-    notebook.metadata["tsl"] = {
-        name: value for name, value in executed.metadata.tsl.items() if name in _PUBLISHED
-    }
+    notebook = merge(versions.read_source(source), executed)
+    shown = (*_PUBLISHED, *besides)
+    notebook.metadata["tsl"] = {name: value for name, value in executed.metadata.tsl.items() if name in shown}
     return notebook
 
 
@@ -283,11 +275,11 @@ _STALE = {
 def publish(settings: Settings) -> list[Path]:
     """Copy executed chapters over ``notebooks/*.ipynb``; returns those that changed."""
     changed = []
-    for source in provenance.chapters():
+    for source in versions.chapters():
         target = source.with_suffix(".ipynb")
         text = dumps(finished(source, settings))
         if not target.exists() or target.read_text(encoding="utf-8") != text:
-            write(target, text)
+            paths.write_whole(target, text)
             changed.append(target)
     return changed
 
@@ -304,7 +296,7 @@ def staleness(source: Path) -> str | None:
             return f"{target.name} was made from {_STALE[name]}"
     if published.get("outputs_version") != outputs_version(committed):
         return f"{target.name} has outputs that were edited by hand"
-    expected = merge(provenance.read_source(source), committed)
+    expected = merge(versions.read_source(source), committed)
     expected.metadata["tsl"] = published
     if dumps(expected) != target.read_text(encoding="utf-8"):
         return f"{target.name} differs from its source in prose, captions or comments"
@@ -314,8 +306,11 @@ def staleness(source: Path) -> str | None:
 # --- running --------------------------------------------------------------------------------------------------------
 
 
+_say = functools.partial(print, flush=True)
+
+
 def execute(
-    sources: list[Path], settings: Settings, force: bool = False, say: Callable[[str], None] = print
+    sources: list[Path], settings: Settings, force: bool = False, say: Callable[[str], None] = _say
 ) -> list[Outcome]:
     """Execute the chapters whose key changed, a few at a time, and report on each.
 
@@ -334,21 +329,12 @@ def execute(
         One per chapter, in the order of ``sources``. A chapter that fails keeps its previous executed notebook, if any.
     """
     todo = [source for source in sources if force or not up_to_date(source, settings)]
-    board = _Board(len(todo), say)
-    processes: list[subprocess.Popen[str]] = []
-    try:
-        with ThreadPoolExecutor(max_workers=settings.workers) as pool:
-            runs = {source: pool.submit(_run, source, settings, board, processes) for source in todo}
-            try:
-                done = {source: run.result() for source, run in runs.items()}
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                for process in processes:
-                    process.kill()
-                raise
-    finally:
-        board.close()
-    return [done[source] if source in done else _unchanged(source, settings) for source in sources]
+    # Threads: each drives a kernel, which is a process of its own.
+    parallel = joblib.Parallel(settings.workers, backend="threading", return_as="generator_unordered")
+    with closing(_Board(len(todo), say)) as board:
+        runs = parallel(joblib.delayed(_run)(source, settings, board) for source in todo)
+        done = {outcome.chapter: outcome for outcome in runs}
+    return [done.get(source.stem) or _unchanged(source, settings) for source in sources]
 
 
 def _unchanged(source: Path, settings: Settings) -> Outcome:
@@ -357,99 +343,79 @@ def _unchanged(source: Path, settings: Settings) -> Outcome:
     return Outcome(source.stem, seconds, ran=False)
 
 
+def report(outcomes: Iterable[Outcome]) -> list[str]:
+    """Say what did not run and, on standard error, what failed and how; returns the names of chapters that failed."""
+    for outcome in outcomes:
+        if not outcome.ran:
+            _say(f"  {outcome.chapter}: unchanged (took {outcome.seconds:.1f} s when it ran)")
+        elif outcome.error:
+            print(f"\nChapter {outcome.chapter} failed in {outcome.error}", file=sys.stderr)
+    return [outcome.chapter for outcome in outcomes if outcome.error]
+
+
 class _Board:
     """Progress: a line for each chapter that ends and, on a terminal, a live line of those under way."""
 
     def __init__(self, total: int, say: Callable[[str], None]) -> None:
-        self.total, self.say, self.ended = total, say, 0
-        self.live: dict[str, str] = {}
-        self.terminal = sys.stdout.isatty()
-        self.lock = threading.Lock()
-        self.closed = threading.Event()
-        if self.terminal:
-            threading.Thread(target=self._refresh, daemon=True).start()
+        self.say, self.cells, self.closed = say, dict[str, str](), threading.Event()
+        self.bar = tqdm(
+            total=total,
+            file=sys.stdout,
+            disable=not sys.stdout.isatty(),
+            leave=False,
+            bar_format="  [{n}/{total}] running: {desc}",
+        )
+        threading.Thread(target=self._live, daemon=True).start()
 
-    def _refresh(self) -> None:
-        while not self.closed.wait(2):
-            with self.lock:
-                self._draw()
+    def _live(self) -> None:
+        while not self.bar.disable and not self.closed.wait(1):
+            logs = [f"{name} {cell} {last_line(progress_log(name))}" for name, cell in [*self.cells.items()]]
+            line = " · ".join(text.strip() for text in logs)
+            self.bar.set_description_str(line[: shutil.get_terminal_size().columns - 25])
 
     def update(self, chapter: str, cell: int, cells: int) -> None:
-        with self.lock:
-            if chapter not in self.live and not self.terminal:
-                self.say(f"  {chapter}: running {cells} cells")
-            self.live[chapter] = f"{chapter} {cell}/{cells}"
-            self._draw()
+        if chapter not in self.cells and self.bar.disable:
+            self._line(f"  {chapter}: running {cells} cells")
+        self.cells[chapter] = f"{cell}/{cells}"
 
     def end(self, chapter: str, text: str) -> None:
-        with self.lock:
-            self.live.pop(chapter, None)
-            self.ended += 1
-            self._erase()
-            self.say(f"  {text}")
-            self._draw()
+        self.cells.pop(chapter, None)
+        self.bar.update()
+        self._line(f"  {chapter}: {text}")
+
+    def _line(self, text: str) -> None:
+        with tqdm.external_write_mode(sys.stdout):
+            self.say(text)
 
     def close(self) -> None:
         self.closed.set()
-        with self.lock:
-            self._erase()
-
-    def _draw(self) -> None:
-        if self.terminal and self.live:
-            width = os.get_terminal_size().columns
-            live = [
-                " ".join(filter(None, (text, last_line(progress_log(name)))))
-                for name, text in self.live.items()
-            ]
-            line = f"  [{self.ended}/{self.total}] running: " + " · ".join(live)
-            sys.stdout.write("\r\x1b[K" + line[: width - 1])
-            sys.stdout.flush()
-
-    def _erase(self) -> None:
-        if self.terminal:
-            sys.stdout.write("\r\x1b[K")
-            sys.stdout.flush()
+        self.bar.close()
 
 
-def _run(source: Path, settings: Settings, board: _Board, processes: list[subprocess.Popen[str]]) -> Outcome:
-    """Execute one chapter in a process of its own, so that a crash there is a report here."""
-    began = time.monotonic()
-    # What the run is made from is taken before it starts: an edit meanwhile must not be credited to it.
-    job = {"source": str(source), "settings": asdict(settings), "origin": origin(source)}
+def _run(source: Path, settings: Settings, board: _Board) -> Outcome:
+    """Execute one chapter; what goes wrong becomes its outcome, so that the others go on."""
+    began, error, plain = time.monotonic(), None, None
     progress_log(source.stem).unlink(missing_ok=True)
-    error = "the process that ran it died (out of memory?)"
-    # Noise goes to a file: a pipe would stay open for as long as any child of the process lives, and reading it could wait.
-    with (
-        tempfile.TemporaryFile("w+", errors="replace") as noise,
-        subprocess.Popen(
-            [sys.executable, "-c", "from tsl.notebooks import worker; worker()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=noise,
-            text=True,
-            env=_environment(settings) | {"TSL_PROGRESS": str(progress_log(source.stem))},
-            cwd=paths.ROOT,
-        ) as process,
-    ):
-        processes.append(process)
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(json.dumps(job) + "\n")
-        process.stdin.flush()  # stays open: its end tells the worker that this process is gone
-        for line in process.stdout:
-            message = json.loads(line)  # nothing but the worker's messages comes this way
-            if "cell" in message:
-                board.update(source.stem, message["cell"], message["cells"])
-            error = message.get("error", error)
-        process.wait()
-        if process.returncode == 1 and error.startswith("the process"):
-            noise.seek(0)
-            error = "".join(noise.readlines()[-12:]).strip() or error
+    try:
+        # What the run is made from is taken before it starts: an edit meanwhile must not be credited to it.
+        made_from, taken = origin(source), own(source, settings)
+        plain = versions.read_source(source)
+        tell = functools.partial(board.update, source.stem)
+        notebook = clean(_papermill(plain, settings, _environment(settings, source.stem), tell))
+        # Records that the run itself has stored belong to what it was made from.
+        made_from |= {"records_version": records_version(source.stem)}
+        notebook.metadata["tsl"] = {
+            **asdict(taken),
+            **made_from,
+            "key": _key(made_from, taken),
+            "outputs_version": outputs_version(notebook),
+            "seconds": round(time.monotonic() - began, 2),
+        }
+        paths.write_whole(settings.folder / f"{source.stem}.ipynb", dumps(notebook))
+    except Exception as problem:
+        error = describe(problem, plain)
     seconds = time.monotonic() - began
-    if process.returncode == 0:
-        board.end(source.stem, f"{source.stem}: ran in {seconds:.1f} s")
-        return Outcome(source.stem, seconds, ran=True)
-    board.end(source.stem, f"{source.stem}: FAILED after {seconds:.1f} s")
+    board.end(source.stem, f"FAILED after {seconds:.1f} s" if error else f"ran in {seconds:.1f} s")
     return Outcome(source.stem, seconds, ran=True, error=error)
 
 
@@ -469,119 +435,68 @@ def last_line(log: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def _environment(settings: Settings) -> dict[str, str]:
-    """Environment of a run: this package, this Python's kernel, no personal start-up files, no progress bars."""
-    environment = {name: value for name, value in os.environ.items() if name != "TSL_PROFILE"}
-    search = [str(paths.PACKAGE.parent), *environment.get("PYTHONPATH", "").split(os.pathsep)]
-    environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(part for part in search if part))
-    environment |= {
-        "TQDM_DISABLE": "1",
+def importable() -> str:
+    """A ``PYTHONPATH`` on which another process finds this package first."""
+    search = [str(paths.PACKAGE.parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    return os.pathsep.join(dict.fromkeys(part for part in search if part))
+
+
+def _environment(settings: Settings, chapter: str) -> dict[str, str]:
+    """Environment of a run: this package, no personal start-up files, no progress bars on the page."""
+    threads = max(1, (os.cpu_count() or 1) // settings.workers)
+    environment = {"OMP_NUM_THREADS": str(threads), **os.environ} | {
+        "PYTHONPATH": importable(),
         "PYTHONHASHSEED": "0",
-        "JUPYTER_PREFER_ENV_PATH": "1",
+        "TQDM_DISABLE": "1",
+        "TSL_PROGRESS": str(progress_log(chapter)),
         "IPYTHONDIR": str(paths.BUILD / "ipython"),
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "MPLCONFIGDIR": str(paths.BUILD / "matplotlib"),
     }
-    threads = max(1, (os.cpu_count() or 1) // settings.workers)
-    environment.setdefault("OMP_NUM_THREADS", str(threads))
+    environment.pop("TSL_PROFILE", None)  # the profile is a parameter
     return environment
 
 
-def worker() -> None:
-    """Execute the chapter described by a line of JSON on standard input; tell how it goes by lines of JSON.
-
-    Exits with 0 when the executed notebook is in its place, else with 1. Ends when its parent does.
-    """
-    job = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    source, settings = Path(job["source"]), Settings(**job["settings"])
-    began = time.monotonic()
-    with _messages() as tell:
-        try:
-            executed = _papermill(source, settings, lambda cell, cells: tell({"cell": cell, "cells": cells}))
-        except Exception as problem:
-            tell({"error": describe(problem, provenance.read_source(source))})
-            sys.exit(1)
-    notebook = clean(executed)
-    # Records that the run itself has stored belong to what it was made from.
-    made_from = job["origin"] | {"records_version": records_version(source.stem)}
-    taken = own(source, settings)
-    notebook.metadata["tsl"] = {
-        **asdict(taken),
-        **made_from,
-        "key": _key(made_from, taken),
-        "outputs_version": outputs_version(notebook),
-        "seconds": round(time.monotonic() - began, 2),
-    }
-    write(settings.folder / f"{source.stem}.ipynb", dumps(notebook))
-
-
-def _end_with_parent() -> None:
-    sys.stdin.read()
-    os._exit(1)
-
-
-@contextmanager
-def _messages() -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Keep standard output for messages to the parent, whatever this process and its children print."""
-    sys.stdout.flush()
-    with os.fdopen(os.dup(1), "w") as channel:
-        os.dup2(2, 1)
-
-        def tell(message: dict[str, Any]) -> None:
-            channel.write(json.dumps(message) + "\n")
-            channel.flush()
-
-        yield tell
-
-
-def _papermill(source: Path, settings: Settings, progress: Callable[[int, int], None]) -> Any:
+def _papermill(
+    notebook: Any, settings: Settings, environment: dict[str, str], tell: Callable[[int, int], None]
+) -> Any:
+    """Run a notebook, telling the number of each code cell as it starts."""
     import papermill
-    from papermill.engines import NBClientEngine, papermill_engines
+    from papermill.clientwrap import PapermillNotebookClient
+    from papermill.engines import Engine, papermill_engines
 
-    class Reporting(NBClientEngine):
-        """Papermill's own engine, telling which cell has started."""
+    class Told(Engine):
+        """Papermill's own engine with a choice of the kernel's environment."""
 
         @classmethod
-        def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> Any:
-            start = nb_man.cell_start
-            cells = [cell for cell in nb_man.nb.cells if cell.cell_type == "code"]
+        def execute_managed_notebook(
+            cls, nb_man: Any, kernel_name: str, begin: Any, kernel: Any, **options: Any
+        ) -> None:
+            code = [index for index, cell in enumerate(nb_man.nb.cells) if cell.cell_type == "code"]
+            client = PapermillNotebookClient(
+                nb_man,
+                kernel_name=kernel_name,
+                timeout=None,
+                on_cell_execute=lambda cell, cell_index: begin(code.index(cell_index) + 1, len(code)),
+            )
+            client.execute(**kernel)
 
-            def cell_start(cell: Any, *args: Any, **kwargs: Any) -> Any:
-                if cell.cell_type == "code":
-                    progress(
-                        1 + next((i for i, other in enumerate(cells) if other.id == cell.id), 0), len(cells)
-                    )
-                return start(cell, *args, **kwargs)
-
-            nb_man.cell_start = cell_start
-            return super().execute_managed_notebook(nb_man, kernel_name, **options)
-
-    papermill_engines.register("tsl", Reporting)
-    notebook = provenance.read_source(source)
-    notebook.metadata["kernelspec"] = METADATA["kernelspec"]
-    notebook.metadata["language_info"] = {"name": "python"}
-    with tempfile.TemporaryDirectory(prefix=f"tsl-{source.stem}-") as folder:
-        plain, done = Path(folder) / "in.ipynb", Path(folder) / "out.ipynb"
-        nbformat.write(notebook, plain)
-        for attempt in range(3):
-            try:
-                papermill.execute_notebook(
-                    str(plain),
-                    str(done),
-                    parameters=_taken(notebook, settings),
-                    engine_name="tsl",
-                    kernel_name="python3",
-                    cwd=str(paths.NOTEBOOKS),
-                    progress_bar=False,
-                    log_output=False,
-                )
-                break
-            except RuntimeError as problem:
-                # Two kernels that start together may have picked the same free port.
-                if "before replying" not in str(problem) or attempt == 2:
-                    raise
-        return nbformat.read(done, as_version=4)
+    papermill_engines.register("tsl", Told)
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this Python's kernel, not one that a person has installed
+    notebook.metadata |= {"kernelspec": METADATA["kernelspec"], "language_info": {"name": "python"}}
+    options = {"engine_name": "tsl", "kernel_name": "python3", "progress_bar": False, "begin": tell}
+    # What a kernel prints past its notebook goes nowhere: a pipe would stay open for as long as any child of it.
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    kernel = {"cwd": str(paths.NOTEBOOKS), "env": environment, **quiet}
+    for attempt in range(3):
+        try:
+            return papermill.execute_notebook(
+                notebook, None, parameters=_taken(notebook, settings), kernel=kernel, **options
+            )
+        except RuntimeError as problem:  # a kernel may have picked a port that another has just taken
+            if "before replying" not in str(problem) or attempt == 2:
+                raise
+    return None
 
 
 def _taken(notebook: Any, settings: Settings) -> dict[str, Any]:

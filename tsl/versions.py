@@ -7,6 +7,10 @@ other modules. Comments, docstrings, prose, layout and time stamps do not count:
 import ast
 import hashlib
 import re
+import threading
+from collections.abc import Iterable
+from functools import cache
+from modulefinder import Module, ModuleFinder
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,8 @@ from tsl import paths
 
 _MAGIC = re.compile(r"^\s*[%!]", re.MULTILINE)
 _EXECUTION_TAGS = {"parameters", "raises-exception", "skip-execution"}
+# Python 3.11 counts the depth of syntax trees for all threads together, and miscounts when two of them parse.
+_PARSING = threading.Lock()
 
 
 def digest(*parts: str, length: int = 12) -> str:
@@ -34,11 +40,6 @@ def chapter_source(chapter: str | Path) -> Path:
     ----------
     chapter
         A chapter's name (``"04_hardness"``) or the path of its ``.md`` source.
-
-    Raises
-    ------
-    ValueError
-        If there is no such chapter; the message lists those there are.
     """
     source = Path(chapter) if str(chapter).endswith(".md") else paths.NOTEBOOKS / f"{chapter}.md"
     if not source.is_file():
@@ -54,13 +55,15 @@ def read_source(source: Path) -> Any:
     return jupytext.read(source, fmt="md:myst")
 
 
+@cache
 def normalise(code: str) -> str:
     """Canonical text of Python code without comments, docstrings and layout.
 
     Code that Python cannot parse (IPython magics) is returned as it stands.
     """
     try:
-        tree = ast.parse(code)
+        with _PARSING:
+            tree = ast.parse(code)
     except SyntaxError:
         return code.strip()
     for node in ast.walk(tree):
@@ -86,58 +89,69 @@ def cell_code(cell: Any) -> str:
     return "\n".join([normalise(cell.source), *tags])
 
 
-def imported_modules(code: str) -> set[str]:
-    """Names of the ``tsl`` modules that a piece of code imports (``"cot"`` for ``from tsl import cot``).
+def imported_modules(*codes: str) -> dict[str, Path]:
+    """Modules of ``tsl`` that pieces of code import, directly or through other modules, wherever the import stands.
 
-    Absolute and relative imports are found wherever they stand, also inside functions.
+    Parameters
+    ----------
+    codes
+        Python, with IPython's magics.
+
+    Returns
+    -------
+    dict
+        Files by name within the package (``"cot"``, ``"lab.records"``), sorted. ``__init__`` always belongs to it:
+        importing any module runs it.
 
     Raises
     ------
     ValueError
-        If the code cannot be read: what it depends on is then not known.
+        If the code, or that of a module, cannot be read: what it depends on is then not known.
     """
+    finder = _Finder(path=[str(paths.PACKAGE.parent)])
+    finder.import_hook("tsl")
+    for code in codes:
+        finder.scan_code(_compiled(code), Module("__main__"))
+    files: dict[str, Any] = {
+        name.removeprefix("tsl").lstrip("."): module for name, module in finder.modules.items()
+    }
+    return {name or "__init__": Path(files[name].__file__) for name in sorted(files)}
+
+
+class _Finder(ModuleFinder):
+    """Finds the modules of this package alone, and says which it cannot read."""
+
+    def find_module(self, name: str, path: Any, parent: Any = None) -> Any:
+        if path is None and name != "tsl":
+            raise ImportError(name)
+        return super().find_module(name, path, parent)
+
+    def load_module(self, fqname: str, fp: Any, pathname: str, file_info: Any) -> Any:
+        try:
+            return super().load_module(fqname, fp, pathname, file_info)
+        except SyntaxError as error:  # which the finder would take for a module that is not there
+            raise ValueError(f"{fqname} must be Python, got {error}") from None
+
+
+def _compiled(code: str) -> Any:
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     try:
-        tree = ast.parse(code)
+        return compile(code, "cell", "exec", flags)
     except SyntaxError:  # magics of IPython; elsewhere a line may well begin with a % that is an operator
         try:
-            tree = ast.parse(_MAGIC.sub("#", code))
+            return compile(_MAGIC.sub("#", code), "cell", "exec", flags)
         except SyntaxError as error:
             raise ValueError(
                 f"code must be Python, IPython's magics apart, got {error}: {code[:80]!r}"
             ) from None
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:  # relative: the package is flat, so one dot is `tsl`
-                base = f"tsl.{base}".rstrip(".")
-            names.add(base)
-            names.update(f"{base}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "tsl":
-            names.add(f"tsl.{node.attr}")
-    found = {parts[1] for name in names if (parts := name.split("."))[0] == "tsl" and len(parts) > 1}
-    return {name for name in found if _module(name).is_file()}
 
 
-def _module(name: str) -> Path:
-    return paths.PACKAGE / f"{name}.py"
-
-
-def closure(codes: list[str]) -> list[str]:
-    """Names of all ``tsl`` modules that pieces of code depend on, through any chain of imports, sorted.
-
-    ``__init__`` always belongs to it: importing any module runs it.
-    """
-    pending = {"__init__"}.union(*(imported_modules(code) for code in codes))
-    seen: set[str] = set()
-    while pending:
-        name = pending.pop()
-        seen.add(name)
-        if _module(name).is_file():
-            pending |= imported_modules(_module(name).read_text()) - seen
-    return sorted(seen)
+def module_version(module: str) -> str:
+    """Short hash of a module of ``tsl`` (such as ``"lab.records"``) and of all that it imports from ``tsl``."""
+    found = imported_modules(f"import tsl.{module}")
+    if module not in found:
+        raise ValueError(f"module must be one of the package tsl, got {module!r}")
+    return digest(*_texts(found.items()))
 
 
 def code_version(chapter: str | Path) -> str:
@@ -157,14 +171,21 @@ def code_version(chapter: str | Path) -> str:
     Raises
     ------
     ValueError
-        If there is no such chapter.
+        If there is no such chapter, or its code cannot be read; the message names it.
     """
-    if paths.NOTEBOOKS.is_dir():
-        notebook = read_source(chapter_source(chapter))
-        codes = [cell_code(cell) for cell in notebook.cells if cell.cell_type == "code"]
-        names = closure(codes)
-    else:  # an installed package away from its repository: the sources are not at hand, all of the package counts
-        codes = [str(chapter)]
-        names = sorted(path.stem for path in paths.PACKAGE.glob("*.py"))
-    modules = [f"{name}\n{normalise(_module(name).read_text())}" for name in names if _module(name).is_file()]
-    return digest(*codes, *modules)
+    if (
+        not paths.NOTEBOOKS.is_dir()
+    ):  # a package away from its repository: the sources are not at hand, all of it counts
+        files = sorted(paths.PACKAGE.rglob("*.py"))
+        return digest(str(chapter), *_texts((str(path.relative_to(paths.PACKAGE)), path) for path in files))
+    source = chapter_source(chapter)
+    codes = [cell_code(cell) for cell in read_source(source).cells if cell.cell_type == "code"]
+    try:
+        found = imported_modules(*codes)
+    except ValueError as problem:
+        raise ValueError(f"{source.stem}: {problem}") from None
+    return digest(*codes, *_texts(found.items()))
+
+
+def _texts(modules: Iterable[tuple[str, Path]]) -> list[str]:
+    return [f"{name}\n{normalise(path.read_text(encoding='utf-8'))}" for name, path in modules]

@@ -1,0 +1,1 @@
+"""From the sources of chapters to the pages of the book."""
