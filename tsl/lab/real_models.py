@@ -13,13 +13,14 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
 from tsl import _validate, errors, paths
@@ -120,7 +121,7 @@ def count(path: Path | str) -> Record:
     found: Record = {"levels": [], "pairs": [], "choices": []}
     for (model, benchmark), levels in kept:
         whose = {"model": model, "benchmark": benchmark}
-        graded = rows.loc[rows["benchmark"] == benchmark, "none"].any()
+        graded = bool(rows.loc[rows["benchmark"] == benchmark, "none"].any())
         ease = _ease(rows[(rows["benchmark"] == benchmark) & (rows["model"] != model)])
         found["levels"] += [whose | _level(level, answers, graded) for level, answers in levels.items()]
         for first, second in _pairs(list(levels)):
@@ -369,7 +370,7 @@ def _histogram(values: np.ndarray) -> dict[str, int]:
     return {str(value): int(size) for value, size in zip(*np.unique(values, return_counts=True), strict=True)}
 
 
-def _round(value: float) -> float:
+def _round(value: float) -> float | int:
     """Whole numbers whole, others to four digits after the point."""
     return int(value) if float(value).is_integer() else round(float(value), 4)
 
@@ -473,14 +474,14 @@ def area(benchmark: str) -> str:
     return next(name for name, prefixes in AREAS.items() if benchmark.startswith(prefixes))
 
 
-def decay(before: Sequence[float], weights: Sequence[float], gain: float) -> tuple[float, np.ndarray]:
+def decay(before: ArrayLike, weights: ArrayLike, gain: float) -> tuple[float, np.ndarray]:
     """Gains of classes of questions if thinking longer raises the unsolved share of each to one and the same power κ.
 
     Parameters
     ----------
-    before : sequence of float
+    before : array_like of float
         Share right in each class before.
-    weights : sequence of float
+    weights : array_like of float
         Questions in each class.
     gain : float
         Gain over all questions, the only thing that κ is fitted to.
