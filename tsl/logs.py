@@ -6,6 +6,7 @@ and takes nothing on trust: what would spoil a comparison is left out of it, and
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -115,7 +116,11 @@ def understand(
     rows, warnings = _rows(table, found, groups)
     others = [name for name in table.columns if name not in {*found.values(), *groups}]
     rows = rows.assign(**{f"other:{name}": table[name] for name in others})
-    levels = [_Level(*key, part) for key, part in rows.groupby(["model", "benchmark", "level"], sort=False)]
+    keys = ["model", "benchmark", "level"]
+    levels = [
+        _Level(model, benchmark, level, part)
+        for (model, benchmark, level), part in rows.groupby(keys, sort=False)
+    ]
     kept = []
     for level in levels:
         trusted, said = _trusted(level)
@@ -447,7 +452,7 @@ def _settings(shown: _Shown) -> list[str]:
 def _tokens(shown: _Shown) -> list[str]:
     """Tokens that do not grow with the level, or that cannot be those of thinking."""
     texts, means = [], [(level, rows["tokens"].mean()) for level, rows in shown]
-    for (low, few), (high, many) in zip(means, means[1:], strict=False):
+    for (low, few), (high, many) in itertools.pairwise(means):
         if many <= 1.05 * few:
             texts.append(
                 f"tokens do not grow from {low} ({few:.3g} a question) to {high} ({many:.3g}): "
