@@ -444,6 +444,10 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
             "confidence": NOT_CONFIDENCE,
         },
     ),
+    errors.sign_flip_pvalue: (
+        {"differences": [0.5, -1, 0]},
+        {"differences": [([0.1, -1.5], "got -1.5"), ([math.nan], "got nan"), (["x"], "got 'x'")]},
+    ),
     errors.holm: (
         {"pvalues": [0.1, 0.2]},
         {"pvalues": [([0.1, 1.5], "got 1.5"), ([math.nan], "got nan"), (["x"], "got 'x'")]},

@@ -222,3 +222,24 @@ def test_holm_errs_in_any_of_many_at_most_as_often_as_it_says():
     wrong = sum(min(errors.holm(row)) <= 0.05 for row in uniform.tolist())
     assert stats.binomtest(wrong, 2000, 0.05, alternative="greater").pvalue > 1e-3
     assert wrong > 60
+
+
+def test_sign_flips_of_whole_differences_are_mcnemars_exact_test():
+    for gained, lost, tied in [(9, 1, 20), (5, 5, 3), (0, 6, 0), (31, 14, 100), (292, 11, 500)]:
+        found = errors.sign_flip_pvalue([1] * gained + [-1] * lost + [0] * tied)
+        assert found == pytest.approx(stats.binomtest(gained, gained + lost).pvalue, rel=1e-6, abs=1e-13)
+    assert errors.sign_flip_pvalue([0, 0]) == 1
+    assert errors.sign_flip_pvalue([]) == 1
+
+
+def test_sign_flips_of_parts_count_all_signs():
+    differences = [0.25, -0.5, 0.75, 0.125, 0.5, 0.0, -0.25, 1.0]
+    signs = np.array(list(np.ndindex(*[2] * len(differences)))) * 2 - 1
+    sums = np.abs(signs @ np.array(differences))
+    expected = (sums >= abs(sum(differences)) - 1e-12).mean()
+    assert errors.sign_flip_pvalue(differences) == pytest.approx(expected)
+    shifted = [0.301, -0.107, 0.553, 0.2, 0.9]  # no common denominator: rounded
+    signs = np.array(list(np.ndindex(*[2] * 5))) * 2 - 1
+    assert errors.sign_flip_pvalue(shifted) == pytest.approx(
+        (np.abs(signs @ np.array(shifted)) >= sum(shifted) - 1e-12).mean()
+    )

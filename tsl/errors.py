@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from scipy import optimize, stats
@@ -293,6 +294,45 @@ def holm(pvalues: Sequence[float | int]) -> list[float]:
         least = max(least, min(1.0, (len(values) - rank) * values[index]))
         adjusted[index] = least
     return adjusted
+
+
+def sign_flip_pvalue(differences: Sequence[float | int]) -> float:
+    """Chance of a sum as far from 0 as this one if every difference could as well have had the other sign.
+
+    Parameters
+    ----------
+    differences : sequence of float
+        One for each question, in [−1, 1]: share right at the second level minus that at the first. Differences of
+        repeated answers are averaged before, so that repeats of a question count as one.
+
+    Returns
+    -------
+    float
+        Two-sided and exact; for differences of −1, 0 and 1 it is McNemar's exact test. Differences that are no
+        multiples of a common 1/L, L ≤ 240, are rounded to 1/240.
+
+    Notes
+    -----
+    If levels could be exchanged, the sum is Σ ± x_i with independent fair signs. On a lattice its law is the Fourier
+    transform of its characteristic function ∏ cos(x_i t).
+    """
+    x = np.asarray(
+        [_validate.signed_share(f"differences[{i}]", value) for i, value in enumerate(differences)]
+    )
+    x = x[x != 0]
+    whole = (np.abs(x * scale - np.rint(x * scale)).max(initial=0) < 1e-6 for scale in range(1, 241))
+    sizes = np.rint(x * next((scale for scale, fits in enumerate(whole, 1) if fits), 240)).astype(int)
+    steps, counts = np.unique(np.abs(sizes), return_counts=True)
+    reach = int(steps @ counts)
+    grid = np.arange(2 * reach + 1)
+    waves = np.ones(len(grid))
+    for step, count in zip(steps, counts, strict=True):
+        waves *= np.cos(2 * np.pi * ((grid * step) % len(grid)) / len(grid)) ** count
+    law = np.fft.fft(waves).real / len(
+        grid
+    )  # of the sum, modulo the grid's length, which is beyond its reach
+    total = np.minimum(grid, len(grid) - grid)
+    return float(np.clip(law[total >= abs(sizes.sum())].sum(), 2.0 ** -min(len(x), 60), 1.0))
 
 
 def _logarithm(name: str, values: Tensor) -> Tensor:
