@@ -6,8 +6,6 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from scipy import stats
 
 from tsl import errors, paths
 from tsl.lab import real_models
@@ -38,6 +36,7 @@ def test_moves_of_a_table_counted_by_hand(tmp_path):
     right, wrong = (real_models.compare(pair, grade=grade) for grade in ("right", "wrong"))
     assert (right.gained, right.lost, right.questions, right.difference) == (1, 1, 5, 0)
     assert (wrong.gained, wrong.lost) == (2, 1)
+    assert wrong.p == pytest.approx(1.0)  # McNemar's exact test: two of three
 
 
 def test_levels_are_ordered_and_the_first_meets_the_last(tmp_path):
@@ -83,10 +82,10 @@ def test_repeats_are_patterns_and_the_question_is_the_unit(tmp_path):
     (pair,) = record["pairs"]
     assert sorted(pair["cells"][0]["patterns"]) == [[0, 2, 1, 2, 1], [1, 2, 2, 2, 1], [2, 2, 2, 2, 1]]
     found = real_models.compare(pair)
-    change = torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64)
-    middle, low, high = (float(end) for end in errors.mean_interval(change))
-    assert found[:3] == pytest.approx((middle, low, min(high, 1)))
-    assert found.p == pytest.approx(stats.ttest_1samp(change, 0).pvalue)
+    assert found.p == pytest.approx(0.5)  # two changes, both for the better
+    assert found[:3] == pytest.approx([end / 2 for end in errors.paired_difference(2, 0, 3)])
+    with pytest.raises(ValueError, match="grade must be 'right' where questions are repeated"):
+        real_models.compare(pair, grade="wrong")
     assert (found.gained, found.lost) == (1.0, 0.0)
     assert real_models.right_at(pair) == pytest.approx((0.5, 5 / 6))
     # Of two answers to the first question one is right: it changes from right to wrong once in two orders.

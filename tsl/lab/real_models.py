@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
-from scipy import optimize, stats
+from scipy import optimize
 
 from tsl import _validate, errors, paths
 
@@ -375,8 +375,8 @@ def _round(value: float) -> float | int:
     return int(value) if float(value).is_integer() else round(float(value), 4)
 
 
-class Comparison(NamedTuple):
-    """How a share of the same questions differs between two levels."""
+class Change(NamedTuple):
+    """How a share of the same questions changes between two levels."""
 
     difference: float
     low: float
@@ -387,11 +387,8 @@ class Comparison(NamedTuple):
     questions: int
 
 
-_NOTHING = Comparison(math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, 0)
-
-
-def compare(pair: Record, grade: str = "right", confidence: float = 0.95, **where: Any) -> Comparison:
-    """Compare two levels question by question.
+def compare(pair: Record, grade: str = "right", confidence: float = 0.95, **where: Any) -> Change:
+    """Compare two levels question by question, as `tsl.advice.budget_helps` does.
 
     Parameters
     ----------
@@ -406,36 +403,22 @@ def compare(pair: Record, grade: str = "right", confidence: float = 0.95, **wher
 
     Returns
     -------
-    Comparison
-        With one answer a level the score interval of `tsl.errors.paired_difference` and McNemar's exact p-value; with
-        repeats Student's interval and p-value of the differences of questions, and ``gained`` and ``lost`` as expected of one
-        answer each. Without questions all is NaN.
+    Change
+        The question is the unit: its repeats are averaged to a change x. p is that of `tsl.errors.sign_flip_pvalue`, the interval
+        that of `tsl.errors.paired_difference` in units of s = Σ x²/Σ |x|, which is 1 without repeats. ``gained`` and ``lost`` are
+        expected of one answer each. Without questions all is NaN.
     """
-    _validate.choice("grade", grade, GRADES)
-    if "patterns" in pair["cells"][0]:
-        return _compare_repeats(*_shares(pair, where), confidence)
-    moves, index = graded_moves(pair, **where), GRADES.index(grade)
-    if not moves.any():
-        return _NOTHING
-    gained = int(moves[:, index].sum() - moves[index, index])
-    lost = int(moves[index].sum() - moves[index, index])
-    questions = int(moves.sum())
-    p = float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
-    return Comparison(
-        *errors.paired_difference(gained, lost, questions, confidence), p, gained, lost, questions
+    before, after = _shares(pair, where, grade)
+    if len(before) == 0:
+        return Change(*[math.nan] * 6, 0)  # type: ignore[call-arg, arg-type]
+    x = (after - before).round(decimals=9)
+    up, down = float(x.clip(min=0).sum()), float((-x).clip(min=0).sum())
+    size = float(x.square().sum()) / (up + down) if x.any() else 1.0
+    middle, low, high = (
+        size * end for end in errors.paired_difference(up / size, down / size, len(x), confidence)
     )
-
-
-def _compare_repeats(before: torch.Tensor, after: torch.Tensor, confidence: float) -> Comparison:
-    change, questions = after - before, len(before)
-    if questions == 0:
-        return _NOTHING
     gained, lost = float((after * (1 - before)).sum()), float((before * (1 - after)).sum())
-    if questions == 1 or not change.any():  # no spread to judge by
-        return Comparison(float(change.mean()), -1.0, 1.0, 1.0, gained, lost, questions)
-    middle, low, high = (float(end) for end in errors.mean_interval(change, confidence=confidence))
-    p = float(stats.ttest_1samp(change, 0).pvalue)
-    return Comparison(middle, max(low, -1.0), min(high, 1.0), p, gained, lost, questions)
+    return Change(middle, low, high, errors.sign_flip_pvalue(x.tolist()), gained, lost, len(x))
 
 
 def graded_moves(pair: Record, **where: Any) -> np.ndarray:
@@ -450,19 +433,22 @@ def right_at(pair: Record, **where: Any) -> tuple[float, float]:
     return float(before.mean()), float(after.mean())
 
 
-def _shares(pair: Record, where: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Share of right answers to each question, at the first and at the second level."""
-    rows = [[0.0, 1.0, 0.0, 1.0, 0]]
+def _shares(pair: Record, where: dict[str, Any], grade: str = "right") -> tuple[torch.Tensor, torch.Tensor]:
+    """Share of a grade among the answers to each question, at the first and at the second level."""
+    _validate.choice("grade", grade, GRADES)
+    which = GRADES.index(grade)
+    rows: list[Any] = []
     for cell in pair["cells"]:
-        if _chosen(cell, where):
-            rows += cell.get("patterns", [])
-            moves = cell.get("moves", [])
-            rows += [
-                [i == 0, 1, j == 0, 1, size] for i, line in enumerate(moves) for j, size in enumerate(line)
-            ]
-    table = torch.tensor(rows, dtype=torch.float64)
-    right, asked, later, again, size = table.unbind(1)
-    return (right / asked).repeat_interleave(size.long()), (later / again).repeat_interleave(size.long())
+        if not _chosen(cell, where):
+            continue
+        if which and "moves" not in cell:
+            raise ValueError(f"grade must be 'right' where questions are repeated, got {grade!r}")
+        rows += cell.get("patterns", [])
+        for i, line in enumerate(cell.get("moves", [])):
+            rows += [[i == which, 1, j == which, 1, size] for j, size in enumerate(line)]
+    table = torch.tensor(rows, dtype=torch.float64).reshape(-1, 5)
+    first, asked, second, again, size = table.unbind(1)
+    return (first / asked).repeat_interleave(size.long()), (second / again).repeat_interleave(size.long())
 
 
 def _chosen(cell: Record, where: dict[str, Any]) -> bool:
