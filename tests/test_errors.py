@@ -243,3 +243,10 @@ def test_sign_flips_of_parts_count_all_signs():
     assert errors.sign_flip_pvalue(shifted) == pytest.approx(
         (np.abs(signs @ np.array(shifted)) >= sum(shifted) - 1e-12).mean()
     )
+
+
+def test_a_geometric_mean_is_that_of_scipy_and_the_middle_of_its_interval():
+    values = torch.tensor([[1.0, 2.0], [4.0, 8.0], [2.0, 0.5]], dtype=torch.float64)
+    torch.testing.assert_close(errors.geometric_mean(values), torch.from_numpy(stats.gmean(values, axis=0)))
+    torch.testing.assert_close(errors.geometric_mean(values), errors.geometric_interval(values)[0])
+    assert errors.geometric_mean(values[:1], dim=1).item() == pytest.approx(2**0.5)

@@ -156,6 +156,13 @@ def z_scores(values: Tensor, expected: Any, dim: int = 0) -> Tensor:
     return torch.where(gap == 0, 0, gap / spread)
 
 
+def geometric_mean(values: Tensor, dim: int = 0) -> Tensor:
+    """Geometric mean of positive values along an axis."""
+    logs = _logarithm("values", values)
+    _replicas(logs, dim)
+    return logs.mean(dim).exp()
+
+
 def geometric_interval(
     values: Tensor, dim: int = 0, confidence: float = 0.95
 ) -> tuple[Tensor, Tensor, Tensor]:
