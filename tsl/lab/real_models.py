@@ -91,12 +91,11 @@ def count(path: Path | str) -> Record:
     Returns
     -------
     dict
-        ``source``   what was counted: name, address, commit, licence, sha256 of the table, its rows;
-        ``left_out`` what was not counted, and why;
-        ``levels``   for each model, benchmark and level, in order: questions, answers, answers of each grade, mean tokens,
-                     and with repeats ``churn``, the questions expected to be right in one answer and wrong in the next;
-        ``pairs``    for each pair of neighbouring levels and for the first against the last: its cells (below);
-        ``choices``  for each model and benchmark whose table holds single answers: see `choices`.
+        With the keys ``source`` (name, address, commit, licence, sha256 of the table and its rows), ``left_out`` (what was not
+        counted, and why), ``levels`` (for each model, benchmark and level, in order: questions, answers, answers of each grade,
+        mean tokens, and with repeats ``churn``, the questions expected to be right in one answer and wrong in the next),
+        ``pairs`` (for each pair of neighbouring levels, and for the first against the last: its cells, see below) and
+        ``choices`` (for each model and benchmark whose table holds single answers: see `choices`).
 
         A pair is counted over the questions that both levels have. Its cells split them by ``others``, the class of
         difficulty by `CLASSES` (0 is the hardest), and where the table knows them by ``difficulty`` and ``new``. With one
@@ -405,7 +404,7 @@ def compare(pair: Record, grade: str = "right", confidence: float = 0.95, **wher
     -------
     Change
         The question is the unit: its repeats are averaged to a change x. p is that of `tsl.errors.sign_flip_pvalue`, the interval
-        that of `tsl.errors.paired_difference` in units of s = Σ x²/Σ |x|, which is 1 without repeats. ``gained`` and ``lost`` are
+        that of `tsl.errors.paired_difference` in units of ``s = Σ x²/Σ abs(x)``, which is 1 without repeats. ``gained`` and ``lost`` are
         expected of one answer each. Without questions all is NaN.
     """
     before, after = _shares(pair, where, grade)
