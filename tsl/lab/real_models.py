@@ -403,9 +403,9 @@ def compare(pair: Record, grade: str = "right", confidence: float = 0.95, **wher
     Returns
     -------
     Change
-        The question is the unit: its repeats are averaged to a change x. p is that of `tsl.errors.sign_flip_pvalue`, the interval
-        that of `tsl.errors.paired_difference` in units of ``s = Σ x²/Σ abs(x)``, which is 1 without repeats. ``gained`` and ``lost`` are
-        expected of one answer each. Without questions all is NaN.
+        The question is the unit: its repeats are averaged to a change x. p is that of `tsl.errors.sign_flip_pvalue`, the
+        interval that of `tsl.errors.paired_difference` in units of ``s = Σ x²/Σ abs(x)``, which is 1 without repeats.
+        ``gained`` and ``lost`` are expected of one answer each. Without questions all is NaN.
     """
     before, after = _shares(pair, where, grade)
     if len(before) == 0:
