@@ -21,9 +21,9 @@ from tsl.lab.problems import (
     draw,
     encode,
     gcd_problems,
+    hold_out,
     root_problems,
     spell,
-    split,
     worked,
 )  # fmt: skip
 
@@ -133,7 +133,7 @@ def test_encoding_can_be_read_back(choices):
 
 
 def test_a_split_keeps_mirror_images_together(gcd):
-    train, test = split(gcd, 0.3, generator())
+    train, test = hold_out(gcd, 0.3, generator())
     seen = {tuple(sorted(pair)) for pair in train.question.tolist()}
     held = {tuple(sorted(pair)) for pair in test.question.tolist()}
     assert not seen & held
@@ -449,7 +449,7 @@ def test_weights_of_a_training_that_is_not_finished_are_not_stored(tmp_path, tin
         (lambda: gcd_problems(0), "places must be an integer >= 1, got 0"),
         (lambda: gcd_problems(4), "places must be 1, 2 or 3"),
         (lambda: root_problems(1, 10), "max_steps must be below 10"),
-        (lambda: split(gcd_problems(1, 3), 1.0, generator()), "held_out must lie"),
+        (lambda: hold_out(gcd_problems(1, 3), 1.0, generator()), "held_out must lie"),
         (
             lambda: chargpt.think(small(), gcd_problems(1, 3), 5),
             "budget must be at most max_steps=4",

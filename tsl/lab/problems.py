@@ -130,7 +130,7 @@ def _pairs(places: int, max_steps: int) -> tuple[Tensor, Tensor]:
     return a.flatten(), b.flatten()
 
 
-def split(problems: Problems, held_out: float, generator: torch.Generator) -> tuple[Problems, Problems]:
+def hold_out(problems: Problems, held_out: float, generator: torch.Generator) -> tuple[Problems, Problems]:
     """Split at random into problems to learn from and a share ``held_out`` to be tested on.
 
     The pair (a, b) and its mirror (b, a) go to the same side: one would give the other away.

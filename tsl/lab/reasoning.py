@@ -22,7 +22,7 @@ from torch import Tensor
 from tsl import _validate, paths, training
 from tsl.lab import chargpt, records
 from tsl.lab.chargpt import CharGPT
-from tsl.lab.problems import Problems, draw, encode, gcd_problems, root_problems, split
+from tsl.lab.problems import Problems, draw, encode, gcd_problems, hold_out, root_problems
 from tsl.lab.records import Record
 
 
@@ -149,8 +149,8 @@ class Material(NamedTuple):
 
 def material(size: Size, generator: torch.Generator) -> Material:
     """All problems of both families; a fifth is held out, and at most `EXAM` of them are asked."""
-    gcd, gcd_test = split(gcd_problems(size.places, size.max_steps), 0.2, generator)
-    root, root_test = split(root_problems(size.places, size.max_steps), 0.2, generator)
+    gcd, gcd_test = hold_out(gcd_problems(size.places, size.max_steps), 0.2, generator)
+    root, root_test = hold_out(root_problems(size.places, size.max_steps), 0.2, generator)
     return Material(gcd, root, _some(gcd_test, generator), _some(root_test, generator))
 
 
