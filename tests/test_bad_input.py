@@ -446,6 +446,23 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
         {"values": VALUES[:, 0].repeat(9)[:, None], "confidence": 0.9},
         {"values": [(VALUES[:2], "got 2")], "confidence": NOT_CONFIDENCE},
     ),
+    errors.paired_difference: (
+        {"gained": 3, "lost": 1, "questions": 9},
+        {
+            "gained": [*not_number(None), (9, "got 9 and 1")],
+            "lost": [*not_number(None), (7, "got 3 and 7")],
+            "questions": [*not_count(1), (3, "questions=3")],
+            "confidence": NOT_CONFIDENCE,
+        },
+    ),
+    errors.sign_flip_pvalue: (
+        {"differences": [0.5, -1, 0]},
+        {"differences": [([0.1, -1.5], "got -1.5"), ([math.nan], "got nan"), (["x"], "got 'x'")]},
+    ),
+    errors.holm: (
+        {"pvalues": [0.1, 0.2]},
+        {"pvalues": [([0.1, 1.5], "got 1.5"), ([math.nan], "got nan"), (["x"], "got 'x'")]},
+    ),
     errors.z_scores: (
         {"values": VALUES, "expected": 0.0, "dim": 0},
         {

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tsl import cot, covariance, errors, prompts, theory
+from tsl import cot, covariance, errors, exact, prompts, theory
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -49,6 +49,14 @@ def test_propagated_error_is_the_mean_over_weights():
     sampled = errors.squared_error(cot.pseudo_newton(moments, gamma, 6), w)
     z = (sampled.mean(0) - errors.propagated_error(gram[:1], gamma, 6)[0]) / errors.standard_error(sampled)
     assert z.abs().max() < 4.5
+
+
+def test_propagated_error_reads_no_batch_of_matrices_as_vectors():
+    # d matrices against d x d of d dimensions: torch.linalg.solve would take the former for vectors.
+    gammas = covariance.wishart(torch.eye(3, dtype=torch.float64), 9, 9, generator()).reshape(3, 3, 3, 3)
+    gram = covariance.wishart(torch.eye(3, dtype=torch.float64), 9, 3, generator(1))
+    alone = torch.stack([errors.propagated_error(gram, row, 2) for row in gammas])
+    torch.testing.assert_close(errors.propagated_error(gram, gammas, 2), alone)
 
 
 def test_propagated_error_takes_a_preconditioner_for_each_prompt():
@@ -150,8 +158,114 @@ def test_a_chain_that_overflows_has_an_infinite_error_and_never_an_unknown_one()
     assert (curves.diff(dim=1) >= 0).logical_or(curves[:, 1:].isinf()).all()
 
 
+def test_paired_difference_is_the_set_of_differences_that_the_score_test_does_not_reject():
+    # Independently: the likeliest share lost under each difference by a grid, the statistic from the variance.
+    gained, lost, n = 14, 5, 60
+    middle, low, high = errors.paired_difference(gained, lost, n, 0.9)
+    assert middle == pytest.approx((gained - lost) / n)
+    for limit in (low, high):
+        q = np.linspace(max(0, -limit), (1 - limit) / 2, 400_002)[1:-1]
+        likely = (
+            gained * np.log(q + limit) + lost * np.log(q) + (n - gained - lost) * np.log(1 - 2 * q - limit)
+        )
+        q = q[np.argmax(likely)]
+        z = (gained - lost - n * limit) / np.sqrt(n * (2 * q + limit - limit**2))
+        assert abs(z) == pytest.approx(stats.norm.ppf(0.95), rel=1e-4)
+    mirrored = errors.paired_difference(lost, gained, n, 0.9)
+    assert mirrored == pytest.approx((-middle, -high, -low))
+
+
+def test_paired_difference_excludes_zero_where_mcnemar_rejects():
+    for gained, lost in [(9, 1), (9, 2), (9, 3), (5, 0), (3, 0), (30, 15), (30, 20)]:
+        _, low, high = errors.paired_difference(gained, lost, 100)
+        pvalue = 2 * stats.norm.sf(abs(gained - lost) / np.sqrt(gained + lost))
+        assert (low > 0 or high < 0) == (pvalue < 0.05)
+
+
+@pytest.mark.parametrize(("gain", "loss"), [(0.01, 0.01), (0.06, 0.03), (0.0, 0.04), (0.3, 0.1)])
+@pytest.mark.parametrize("n", [20, 100])
+def test_paired_difference_covers_as_often_as_it_says_where_few_questions_change(gain, loss, n):
+    # Exact coverage, by summing over all tables; Wald's interval covers 0.33 of the first of these.
+    covered = 0.0
+    for gained in range(n + 1):
+        for lost in range(n + 1 - gained):
+            weight = stats.multinomial.pmf(
+                [gained, lost, n - gained - lost], n, [gain, loss, 1 - gain - loss]
+            )
+            if weight > 1e-7:
+                _, low, high = errors.paired_difference(gained, lost, n)
+                covered += weight * (low <= gain - loss <= high)
+    assert 0.93 < covered <= 1
+
+
+def test_paired_difference_of_nothing_and_of_everything():
+    _, low, high = errors.paired_difference(0, 0, 20)
+    assert low == pytest.approx(-high)
+    assert 0 < high < 0.25
+    assert errors.paired_difference(20, 0, 20)[2] == 1
+    with pytest.raises(ValueError, match="at most questions=3"):
+        errors.paired_difference(2, 2, 3)
+
+
+def test_holm_steps_down_and_keeps_the_order():
+    found = errors.holm([0.01, 0.04, 0.03, 0.005])
+    assert found == pytest.approx(
+        [0.03, 0.06, 0.06, 0.02]
+    )  # by hand: 3·0.01, max(0.06, 0.04), 2·0.03, 4·0.005
+    assert errors.holm([]) == []
+    assert errors.holm([0.9, 0.8]) == [1, 1]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_holm_is_monotone_and_between_the_raw_and_the_bonferroni_value(pvalues):
+    found = errors.holm(pvalues)
+    for value, raw in zip(found, pvalues, strict=True):
+        assert raw <= value <= min(1, raw * len(pvalues)) + 1e-12
+    by_size = sorted(zip(pvalues, found, strict=True))
+    assert [value for _, value in by_size] == sorted(found)
+
+
+def test_holm_errs_in_any_of_many_at_most_as_often_as_it_says():
+    uniform = torch.rand(2000, 12, dtype=torch.float64, generator=generator(10))
+    wrong = sum(min(errors.holm(row)) <= 0.05 for row in uniform.tolist())
+    assert stats.binomtest(wrong, 2000, 0.05, alternative="greater").pvalue > 1e-3
+    assert wrong > 60
+
+
+def test_sign_flips_of_whole_differences_are_mcnemars_exact_test():
+    for gained, lost, tied in [(9, 1, 20), (5, 5, 3), (0, 6, 0), (31, 14, 100), (292, 11, 500)]:
+        found = errors.sign_flip_pvalue([1] * gained + [-1] * lost + [0] * tied)
+        assert found == pytest.approx(stats.binomtest(gained, gained + lost).pvalue, rel=1e-6, abs=1e-13)
+    assert errors.sign_flip_pvalue([0, 0]) == 1
+    assert errors.sign_flip_pvalue([]) == 1
+
+
+def test_sign_flips_of_parts_count_all_signs():
+    differences = [0.25, -0.5, 0.75, 0.125, 0.5, 0.0, -0.25, 1.0]
+    signs = np.array(list(np.ndindex(*[2] * len(differences)))) * 2 - 1
+    sums = np.abs(signs @ np.array(differences))
+    expected = (sums >= abs(sum(differences)) - 1e-12).mean()
+    assert errors.sign_flip_pvalue(differences) == pytest.approx(expected)
+    shifted = [0.301, -0.107, 0.553, 0.2, 0.9]  # no common denominator: rounded
+    signs = np.array(list(np.ndindex(*[2] * 5))) * 2 - 1
+    assert errors.sign_flip_pvalue(shifted) == pytest.approx(
+        (np.abs(signs @ np.array(shifted)) >= sum(shifted) - 1e-12).mean()
+    )
+
+
 def test_a_geometric_mean_is_that_of_scipy_and_the_middle_of_its_interval():
     values = torch.tensor([[1.0, 2.0], [4.0, 8.0], [2.0, 0.5]], dtype=torch.float64)
     torch.testing.assert_close(errors.geometric_mean(values), torch.from_numpy(stats.gmean(values, axis=0)))
     torch.testing.assert_close(errors.geometric_mean(values), errors.geometric_interval(values)[0])
     assert errors.geometric_mean(values[:1], dim=1).item() == pytest.approx(2**0.5)
+
+
+def test_means_of_a_batch_of_settings_are_the_exact_ones():
+    train = [covariance.power_law(4, 1.0), covariance.rotate(covariance.power_law(4, 0.5), generator(0))]
+    test = [covariance.rotate(covariance.power_law(4, 0.3), generator(1)) / 2, covariance.power_law(4, 0.5)]
+    gammas = torch.stack([theory.gamma(cov, n) for cov, n in zip(train, (8, 5), strict=True)])
+    grams = covariance.wishart(torch.stack(test), [12, 3], 100_000, generator(3))
+    drawn = errors.propagated_error(grams, gammas[:, None], 3)
+    for index, m in enumerate((12, 3)):
+        mean = exact.expected_error(gammas[index], test[index], m, 3)
+        assert errors.z_scores(drawn[index], mean)[1:].abs().max() < 4

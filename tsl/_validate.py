@@ -55,6 +55,14 @@ def share(name: str, value: Any, whole: bool = True) -> float:
     return number
 
 
+def signed_share(name: str, value: Any) -> float:
+    """Return `value` as a float if it is a number from -1 to 1."""
+    number = _float(value)
+    if not -1 <= number <= 1:
+        raise ValueError(f"{name} must lie in [-1, 1], got {value!r}")
+    return number
+
+
 def choice(name: str, value: Any, allowed: Sequence[str]) -> None:
     """Raise unless `value` is one of the allowed texts."""
     if not isinstance(value, str) or value not in allowed:

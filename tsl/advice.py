@@ -1,29 +1,36 @@
-"""What a practitioner asks: what to train on (`plan_training`), and whether thinking helps a model (`thinking_helps`).
+"""What a practitioner asks: what to train on, whether thinking helps a model, whether a larger budget does in a log.
 
 `plan_training` goes from feature matrices to a mixture of tasks: how hard the target is, what covers it, what to mix, what it
 gains. `thinking_helps` puts its question to any model that thinks: a part of every prompt's examples is held back, the
 model thinks about the rest, and each step is scored by the labels held back. No true weights are needed. Errors of
 divergent chains have heavy tails, so the answer rests on the median of the log error ratio, with an interval
 from order statistics that no tail can spoil, and the share of prompts that thinking harms is told beside it.
+`budget_helps` reads a log of right and wrong answers at several levels of thinking, question by question.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float
+from scipy import stats
 from torch import Tensor
 
-from tsl import _validate, errors, laws, selection, theory
+from tsl import _validate, errors, laws, logs, selection, theory
 from tsl.cot import Baseline, Thinker, chain_of_thought
 from tsl.prompts import Prompts, sample_moments
 
 SAFE = 0.5  # a direction with Γ < Σ/2 makes thinking diverge (Remark 4.1 of arXiv 2510.03605)
 PLANNING = 64  # test prompts that the choice of the mixture averages over
+POWER = 0.8  # with which a number of questions is to decide
+SPLITS = 20  # ways in which repeats are halved
 FEW = 5  # samples per dimension below which the choice of tasks is unreliable (measured in chapter 7)
 
 
@@ -371,3 +378,409 @@ def thinking_helps(
         best=int(median.argmin()) + 1,
         confidence=confidence,
     )
+
+
+@dataclass(frozen=True)
+class LevelShares:
+    """Answers of one model at one level, to the questions that all levels have.
+
+    Parameters
+    ----------
+    level : str
+    right, low, high : float
+        Mean share right of a question, with Wilson's interval (of this share alone), its width by the spread between
+        questions.
+    wrong, skipped : float
+        Shares wrong and not attempted.
+    tokens : float
+        Mean of an answer; NaN where unknown.
+    """
+
+    level: str
+    right: float
+    low: float
+    high: float
+    wrong: float
+    skipped: float
+    tokens: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two levels of one model, on the questions that both have.
+
+    Parameters
+    ----------
+    model, benchmark, source, target : str
+        `source` is the level with less thinking.
+    questions : int
+    right_from, right_to : float
+        Mean share right of a question at either level.
+    wrong, skipped : float
+        Changes of the shares wrong and not attempted.
+    gained, lost : int
+        Questions that are right more often at the target, and less often; the others are tied.
+    low, high : float
+        Of the difference right_to − right_from: holds for all comparisons of a report together (Bonferroni); cut at 0 where
+        Holm's steps decide and it does not.
+    pvalue : float
+        Adjusted for all comparisons of a report (Holm).
+    outcome : str
+        ``"helps"``, ``"hurts"`` or ``"undecided"``.
+    needed : int or None
+        Questions that would decide with probability 0.8, were the difference what it looks like; None where it is
+        decided, or where nothing differs.
+    per_doubling : float or None
+        Gain in share right per doubling of tokens; None where tokens are unknown or do not grow.
+    """
+
+    model: str
+    benchmark: str
+    source: str
+    target: str
+    questions: int
+    right_from: float
+    right_to: float
+    wrong: float
+    skipped: float
+    gained: int
+    lost: int
+    low: float
+    high: float
+    pvalue: float
+    outcome: str
+    needed: int | None
+    per_doubling: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a plain dictionary, in the words of a log."""
+        kept = ("questions", "right_from", "right_to", "gained", "lost", "low", "high", "outcome")
+        names = {"model": self.model, "benchmark": self.benchmark, "from": self.source, "to": self.target}
+        return names | {name: getattr(self, name) for name in kept}
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """What choosing the best level for every question would add to the best common level.
+
+    Parameters
+    ----------
+    naive : float
+        Gain in share right if each question's best level is picked and judged by the same answers: too large, as luck is picked.
+    split : float or None
+        Level picked by one half of the repeats, judged by the other: free of that optimism; None without repeats.
+    low, high : float or None
+        Student's interval of `split`, over questions.
+    """
+
+    naive: float
+    split: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class BudgetCase:
+    """One model on one benchmark.
+
+    Parameters
+    ----------
+    model, benchmark : str
+    questions : int
+        That all levels have.
+    levels : tuple of LevelShares
+        From least thinking to most.
+    best : str
+        The level that is right most often, the least thinking one of several.
+    oracle : Oracle
+    """
+
+    model: str
+    benchmark: str
+    questions: int
+    levels: tuple[LevelShares, ...]
+    best: str
+    oracle: Oracle
+
+
+@dataclass(frozen=True)
+class BudgetReport:
+    """Report of `budget_helps`; print it.
+
+    Parameters
+    ----------
+    cases : tuple of BudgetCase
+    comparisons : tuple of Comparison
+        Neighbouring levels, and first against last.
+    warnings : tuple of logs.Warned
+        What is wrong with the log.
+    confidence : float
+        Of all outcomes together, and of all intervals of differences together.
+    """
+
+    cases: tuple[BudgetCase, ...]
+    comparisons: tuple[Comparison, ...]
+    warnings: tuple[logs.Warned, ...]
+    confidence: float
+
+    @property
+    def correction(self) -> str:
+        """What outcomes and intervals promise, in words."""
+        count = len(self.comparisons)
+        if not count:
+            return "There is nothing to compare."
+        sure = f"{self.confidence:.0%}"
+        return (
+            f"With {sure} probability no helps or hurts among all {count} comparisons is wrong (exact test of flipped signs, "
+            f"repeats of a question averaged, Holm's correction). With {sure} probability all intervals of differences hold "
+            "(Tango's score interval, Bonferroni's correction; cut at 0 where the outcome is decided)."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Comparisons and warnings, ready for JSON."""
+        return {
+            "comparisons": [comparison.to_dict() for comparison in self.comparisons],
+            "warnings": [warning._asdict() for warning in self.warnings],
+        }
+
+    def details(self) -> dict[str, Any]:
+        """All of the report, ready for JSON: what is unknown is None."""
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {key: plain(entry) for key, entry in value.items()}
+            if isinstance(value, list | tuple):
+                return [plain(entry) for entry in value]
+            return None if isinstance(value, float) and not math.isfinite(value) else value
+
+        warnings = [warning._asdict() for warning in self.warnings]
+        return plain(asdict(self) | {"warnings": warnings, "correction": self.correction})
+
+    def __str__(self) -> str:
+        lines = []
+        for case in self.cases:
+            title = " on ".join(name for name in (case.model, case.benchmark) if name) or "The log"
+            lines += [f"{title}: {case.questions} questions", *_level_table(case)]
+            own = [c for c in self.comparisons if (c.model, c.benchmark) == (case.model, case.benchmark)]
+            lines += [_told(comparison) for comparison in own]
+            best = max(case.levels, key=lambda shares: shares.right)
+            gain = case.oracle.naive if case.oracle.split is None else case.oracle.split
+            kind = "at most, for luck is in it" if case.oracle.split is None else "luck removed"
+            lines += [
+                f"  best for all: {case.best} ({best.right:.1%}); best for each: {gain:+.1%} ({kind})",
+                "",
+            ]
+        told: dict[str, list[str]] = {}
+        for warning in self.warnings:
+            told.setdefault(warning.text, []).append(f"{warning.model} {warning.benchmark}".strip())
+        lines.append(self.correction)
+        lines += [f"Warning: {', '.join(filter(None, where))}: {text}." for text, where in told.items()]
+        return "\n".join(lines)
+
+
+def budget_helps(log: logs.Log | pd.DataFrame, confidence: float = 0.95) -> BudgetReport:
+    """Tell, question by question, whether more thinking helps, hurts, or whether the log cannot say.
+
+    Parameters
+    ----------
+    log : Log or DataFrame
+        A table as `tsl.logs.understand` takes it, or what that made of one.
+    confidence : float
+        Probability with which all outcomes together are right, if the questions are a sample of those that matter.
+
+    Returns
+    -------
+    BudgetReport
+
+    Notes
+    -----
+    Repeats of a question depend on each other, so questions are the units: repeats are averaged first. With x_q the
+    difference of a question's shares right, the test flips the signs of x_q, and Tango's interval for counts is taken in units of
+    s = Σ x_q²/Σ |x_q|, the typical size of a change: s = 1 without repeats, and in general the variance is that of x_q.
+    """
+    _validate.fraction("confidence", confidence)
+    if isinstance(log, pd.DataFrame):
+        log = logs.understand(log)
+    _validate.instance("log", log, logs.Log)
+    every = [part for case in log.cases for part in (case, *_groups(case, log.groups))]
+    cases, pairs, warnings = [], [], list(log.warnings)
+    for case in every:
+        answers = _answers(case)
+        common = [level for level in case.levels if level in answers]
+        shared = answers[common[0]].index
+        for level in common[1:]:
+            shared = shared.intersection(answers[level].index)
+        found = [
+            pair
+            for low, high in _pairs(common)
+            if len((pair := _paired(case, answers, low, high)).change) > 1
+        ]
+        if len(common) < 2 or len(shared) < 2 or not found:
+            text = "fewer than two questions are asked at all levels: nothing to compare"
+            warnings.append(logs.Warned(case.model, case.benchmark, text))
+            continue
+        pairs += found
+        cases.append(_budget_case(case, {level: answers[level].loc[shared] for level in common}))
+    pvalues = errors.holm([errors.sign_flip_pvalue(pair.change.tolist()) for pair in pairs])
+    level = 1 - (1 - confidence) / max(len(pairs), 1)
+    compared = [_judged(pair, p, confidence, level) for pair, p in zip(pairs, pvalues, strict=True)]
+    return BudgetReport(tuple(cases), tuple(compared), tuple(warnings), confidence)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Answers to the same questions at two levels; `change` is the difference of a question's shares right."""
+
+    case: logs.Case
+    source: str
+    target: str
+    before: pd.DataFrame
+    after: pd.DataFrame
+    tokens: tuple[float, float]
+
+    @property
+    def change(self) -> np.ndarray:
+        return (self.after["right"] - self.before["right"]).round(9).to_numpy()
+
+
+def _groups(case: logs.Case, groups: Sequence[str]) -> list[logs.Case]:
+    return [part for group in groups for part in logs.split(case, group)]
+
+
+def _answers(case: logs.Case) -> dict[str, pd.DataFrame]:
+    """For each level, shares right, wrong and skipped of every question, over its repeats."""
+    means = case.rows.groupby(["level", "question"])[["right", "wrong", "skipped", "tokens"]].mean()
+    return {str(level): part.droplevel(0) for level, part in means.groupby(level=0)}
+
+
+def _pairs(levels: Sequence[str]) -> list[tuple[str, str]]:
+    """Neighbours, and first against last."""
+    ends = [(levels[0], levels[-1])] if len(levels) > 2 else []
+    return [*itertools.pairwise(levels), *ends]
+
+
+def _paired(case: logs.Case, answers: dict[str, pd.DataFrame], source: str, target: str) -> _Pair:
+    shared = answers[source].index.intersection(answers[target].index)
+    before, after = answers[source].loc[shared], answers[target].loc[shared]
+    return _Pair(case, source, target, before, after, (before["tokens"].mean(), after["tokens"].mean()))
+
+
+def _judged(pair: _Pair, pvalue: float, confidence: float, level: float) -> Comparison:
+    change, n = pair.change, len(pair.change)
+    up, down, square = change[change > 0].sum(), -change[change < 0].sum(), (change**2).sum()
+    size = square / (up + down) if up + down else 1.0
+    _, low, high = (
+        size * end for end in errors.paired_difference(float(up / size), float(down / size), n, level)
+    )
+    outcome = "undecided" if pvalue > 1 - confidence else "helps" if up > down else "hurts"
+    if outcome == "undecided":  # the exact test is the stricter one
+        low, high = min(low, 0.0), max(high, 0.0)
+    else:
+        low, high = (max(low, 0.0), high) if outcome == "helps" else (low, min(high, 0.0))
+    few, many = pair.tokens
+    doublings = math.log2(many / few) if many > 1.05 * few > 0 else math.nan
+    mean = float(change.mean())
+    return Comparison(
+        model=pair.case.model,
+        benchmark=pair.case.benchmark,
+        source=pair.source,
+        target=pair.target,
+        questions=n,
+        right_from=float(pair.before["right"].mean()),
+        right_to=float(pair.after["right"].mean()),
+        wrong=float((pair.after["wrong"] - pair.before["wrong"]).mean()),
+        skipped=float((pair.after["skipped"] - pair.before["skipped"]).mean()),
+        gained=int((change > 0).sum()),
+        lost=int((change < 0).sum()),
+        low=low,
+        high=high,
+        pvalue=pvalue,
+        outcome=outcome,
+        needed=_needed(mean, float(square) / n, 1 - level) if outcome == "undecided" else None,
+        per_doubling=None if math.isnan(doublings) else mean / doublings,
+    )
+
+
+def _needed(difference: float, square: float, error: float) -> int | None:
+    """Questions for which a two-sided test of that error finds this mean difference, its mean square being `square`.
+
+    R. J. Connor, Biometrics 43, 207 (1987), with the mean square in place of the share of changed answers.
+    """
+    if difference == 0:
+        return None
+    null, power = stats.norm.isf(error / 2), stats.norm.isf(1 - POWER)
+    spread = null * math.sqrt(square) + power * math.sqrt(max(square - difference**2, 0.0))
+    return math.ceil((spread / difference) ** 2)
+
+
+def _budget_case(case: logs.Case, answers: dict[str, pd.DataFrame]) -> BudgetCase:
+    right = np.stack([part["right"].to_numpy() for part in answers.values()], axis=1)
+    best = int(right.mean(0).argmax())
+    naive = float(right.max(1).mean() - right[:, best].mean())
+    shares = tuple(_level_shares(level, part) for level, part in answers.items())
+    questions = next(iter(answers.values())).index
+    oracle = _split_oracle(case.rows[case.rows["question"].isin(questions)], list(answers), naive)
+    return BudgetCase(case.model, case.benchmark, len(right), shares, shares[best].level, oracle)
+
+
+def _level_shares(level: str, answers: pd.DataFrame) -> LevelShares:
+    right = answers["right"].to_numpy()
+    mean, spread = float(right.mean()), float(right.var())
+    size = len(right) * (
+        mean * (1 - mean) / spread if spread > 0 else 1.0
+    )  # as many single answers vary as much
+    z = float(stats.norm.ppf(0.975))
+    middle = (mean + z**2 / (2 * size)) / (1 + z**2 / size)
+    half = z / (1 + z**2 / size) * math.sqrt(mean * (1 - mean) / size + z**2 / (4 * size**2))
+    wrong, skipped, tokens = (float(answers[name].mean()) for name in ("wrong", "skipped", "tokens"))
+    return LevelShares(level, mean, max(middle - half, 0.0), min(middle + half, 1.0), wrong, skipped, tokens)
+
+
+def _split_oracle(rows: pd.DataFrame, levels: list[str], naive: float) -> Oracle:
+    """Pick each question's level by half of its repeats, judge by the other half; ties go to the best common level."""
+    answers = {key: part.to_numpy() for key, part in rows.groupby(["question", "level"])["right"]}
+    questions = sorted({question for question, _ in answers})
+    if min(map(len, answers.values())) < 2:
+        return Oracle(naive)
+    generator = np.random.default_rng(0)
+    gains = np.zeros(len(questions))
+    for _ in range(SPLITS):
+        halves = np.empty((2, len(questions), len(levels)))
+        for i, question in enumerate(questions):
+            for j, level in enumerate(levels):
+                values = generator.permutation(answers[question, level])
+                cut = len(values) // 2
+                halves[:, i, j] = values[:cut].mean(), values[cut:].mean()
+        for pick, judge in (halves, halves[::-1]):
+            best = pick.mean(0).argmax()
+            chosen = np.where(pick.max(1) > pick[:, best], pick.argmax(1), best)
+            gains += (judge[np.arange(len(questions)), chosen] - judge[:, best]) / (2 * SPLITS)
+    mean, low, high = errors.mean_interval(torch.as_tensor(gains))
+    return Oracle(naive, mean.item(), low.item(), high.item())
+
+
+def _level_table(case: BudgetCase) -> list[str]:
+    width = max(len("level"), *(len(shares.level) for shares in case.levels))
+    abstains = any(shares.skipped > 0 for shares in case.levels)
+    lines = [
+        f"  {'level':<{width}}  right  95 % interval" + "  wrong  not attempted" * abstains + "   tokens"
+    ]
+    for s in case.levels:
+        more = f"  {s.wrong:>5.1%}  {s.skipped:>13.1%}" if abstains else ""
+        tokens = "—" if math.isnan(s.tokens) else f"{s.tokens:,.0f}"
+        lines.append(
+            f"  {s.level:<{width}}  {s.right:>5.1%}  {s.low:>5.1%} to {s.high:<5.1%}{more}  {tokens:>7}"
+        )
+    return lines
+
+
+def _told(c: Comparison) -> str:
+    text = (
+        f"  {c.source} → {c.target}: {c.outcome}, {c.right_to - c.right_from:+.1%} ({c.low:+.1%} to {c.high:+.1%}), "
+        f"gained {c.gained}, lost {c.lost}, tied {c.questions - c.gained - c.lost}"
+    )
+    if c.outcome == "undecided":
+        text += f"; {c.needed:,} questions would decide" if c.needed else "; nothing differs"
+    if c.per_doubling is not None:
+        text += f"; {c.per_doubling:+.1%} per doubling of tokens"
+    return text

@@ -1,4 +1,4 @@
-"""Command line: ``tsl book | publish | execute | serve | sweep | think | plan``.
+"""Command line: ``tsl book | publish | execute | serve | sweep | think | plan | diagnose``.
 
 Wrong arguments end with a message and exit status 2 before anything is written.
 """
@@ -260,6 +260,50 @@ def plan(
     if as_json:
         paths.write_whole(as_json, json.dumps(made.to_dict(), indent=1, allow_nan=False) + "\n")
         click.echo(f"\nwritten: {as_json}")
+    return 0
+
+
+@tsl.command()
+@click.argument("log", type=click.Path(path_type=Path))
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="ROLE=NAME",
+    help="a column not found by itself; roles are question, level, correct, model, benchmark, order, tokens, repeat",
+)
+@click.option("--order", metavar="LEVEL,LEVEL,...", help="levels from least thinking to most")
+@click.option("--group", "groups", multiple=True, help="a column, such as difficulty: compare within it, too")
+@click.option("--confidence", default=0.95, help="of all outcomes together")
+@click.option("--html", "as_html", type=click.Path(path_type=Path), help="write a report with plots there")
+@click.option("--json", "as_json", type=click.Path(path_type=Path), help="write comparisons there")
+def diagnose(
+    log: Path,
+    columns: Sequence[str],
+    order: str | None,
+    groups: Sequence[str],
+    confidence: float,
+    as_html: Path | None,
+    as_json: Path | None,
+) -> int:
+    """Judge whether thinking longer helps, from a LOG: a table with a row for a question, a level and a repeat."""
+    from tsl import advice, logs
+    from tsl.lab import tables
+    from tsl.press import reports
+
+    with _arguments():
+        named = dict(text.partition("=")[::2] for text in columns)
+        levels = order.split(",") if order else ()
+        found = logs.understand(tables.read(log), named, levels, groups)
+        made = advice.budget_helps(found, confidence)
+    click.echo("Read: " + ", ".join(f"{role} = {name}" for role, name in found.columns.items()) + "\n")
+    click.echo(made)
+    if as_json:
+        paths.write_whole(as_json, json.dumps(made.to_dict(), indent=1, allow_nan=False) + "\n")
+    if as_html:
+        paths.write_whole(as_html, reports.budget_page(made.details(), log.name))
+    if written := [str(path) for path in (as_json, as_html) if path]:
+        click.echo(f"\nwritten: {', '.join(written)}")
     return 0
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
-from scipy import stats
+from scipy import optimize, stats
 from torch import Tensor
 
 from tsl import _validate
@@ -38,7 +40,7 @@ def squared_error(chain: Float[Tensor, "B k d"], w: Float[Tensor, "B d"]) -> Flo
 
 def propagated_error(
     gram: Float[Tensor, "*B d d"], gamma: Float[Tensor, "*C d d"], steps: int
-) -> Float[Tensor, "*B k"]:
+) -> Float[Tensor, "*S k"]:
     """Error after each step of the pseudo-Newton iteration, averaged exactly over w* ~ N(0, I): ‖(I − Γ⁻¹Σ̂)^j‖_F².
 
     Parameters
@@ -60,14 +62,16 @@ def propagated_error(
     _validate.invertible("gamma", gamma, batch=True)
     _validate.same_dimension(gram=gram, gamma=gamma)
     try:
-        torch.broadcast_shapes(gram.shape, gamma.shape)
+        shape = torch.broadcast_shapes(gram.shape, gamma.shape)
     except RuntimeError:
         raise ValueError(
             f"gamma must hold one matrix or a batch that broadcasts against gram's {tuple(gram.shape)}, "
             f"got {tuple(gamma.shape)}"
         ) from None
-    step = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device) - torch.linalg.solve(gamma, gram)
-    power = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device).expand_as(step)
+    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    # Expanded, because `solve` reads a batch with one axis less than that of gamma as vectors where the sizes agree.
+    step = identity - torch.linalg.solve(gamma, gram.expand(shape))
+    power = identity.expand_as(step)
     errors = [power.square().sum((-1, -2))]
     for _ in range(steps):
         power = step @ power
@@ -227,6 +231,117 @@ def median_interval(values: Float[Tensor, "B k"], confidence: float = 0.95) -> t
         )
     ordered = values.sort(dim=0).values
     return values.quantile(0.5, dim=0), ordered[rank - 1], ordered[size - rank]
+
+
+def paired_difference(
+    gained: float | int, lost: float | int, questions: int, confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """Difference of two shares of the same questions, with Tango's score interval.
+
+    Parameters
+    ----------
+    gained, lost : float
+        Questions that are right at the second level alone, and at the first alone; together at most `questions`.
+        Halves and other parts of a question are allowed.
+    questions : int
+        Questions asked at both levels.
+    confidence : float
+        Coverage, between 0 and 1.
+
+    Returns
+    -------
+    difference, low, high : float
+        Of the share right at the second level minus that at the first.
+
+    Notes
+    -----
+    The interval holds every Δ that the score test does not reject: |gained − lost − nΔ| ≤ z (n (2q + Δ(1 − Δ)))^½,
+    where q is the likeliest share lost if the difference is Δ (T. Tango, Statistics in Medicine 17, 891, 1998). At
+    Δ = 0 it is McNemar's test. Unlike Wald's interval it keeps its coverage where few questions change, or none.
+    """
+    _validate.fraction("confidence", confidence)
+    n = _validate.positive_int("questions", questions)
+    b, c = _validate.non_negative("gained", gained), _validate.non_negative("lost", lost)
+    if b + c > n:
+        raise ValueError(f"gained and lost must sum to at most questions={n}, got {gained!r} and {lost!r}")
+    z = float(stats.norm.ppf((1 + confidence) / 2))
+
+    def score(delta: float) -> float:
+        linear = (2 * n - b + c) * delta - b - c
+        root = math.sqrt(max(linear**2 + 8 * n * c * delta * (1 - delta), 0.0))
+        q = (root - linear) / (4 * n)
+        spread = math.sqrt(max(n * (2 * q + delta * (1 - delta)), 0.0))
+        return b - c - n * delta - math.copysign(z, b - c - n * delta) * spread
+
+    middle = (b - c) / n
+
+    def limit(end: float) -> float:
+        near = middle + math.copysign(1e-9, end - middle)
+        if abs(middle - end) < 1e-9 or score(near) * score(end) > 0:
+            return end
+        return float(optimize.brentq(score, near, end, xtol=1e-12))
+
+    return middle, limit(-1.0), limit(1.0)
+
+
+def holm(pvalues: Sequence[float | int]) -> list[float]:
+    """Holm's adjusted p-values: rejecting those of at most α errs in any of them with probability at most α.
+
+    Parameters
+    ----------
+    pvalues : sequence of float
+        One for each comparison that is looked at, in any order; they may depend on each other.
+
+    Returns
+    -------
+    list of float
+        In the order of `pvalues` (S. Holm, Scandinavian Journal of Statistics 6, 65, 1979).
+    """
+    values = [_validate.share(f"pvalues[{index}]", value) for index, value in enumerate(pvalues)]
+    adjusted, least = [0.0] * len(values), 0.0
+    for rank, index in enumerate(sorted(range(len(values)), key=values.__getitem__)):
+        least = max(least, min(1.0, (len(values) - rank) * values[index]))
+        adjusted[index] = least
+    return adjusted
+
+
+def sign_flip_pvalue(differences: Sequence[float | int]) -> float:
+    """Chance of a sum as far from 0 as this one if every difference could as well have had the other sign.
+
+    Parameters
+    ----------
+    differences : sequence of float
+        One for each question, in [−1, 1]: share right at the second level minus that at the first. Differences of
+        repeated answers are averaged before, so that repeats of a question count as one.
+
+    Returns
+    -------
+    float
+        Two-sided and exact; for differences of −1, 0 and 1 it is McNemar's exact test. Differences that are no
+        multiples of a common 1/L, L ≤ 240, are rounded to 1/240.
+
+    Notes
+    -----
+    If levels could be exchanged, the sum is Σ ± x_i with independent fair signs. On a lattice its law is the Fourier
+    transform of its characteristic function ∏ cos(x_i t).
+    """
+    x = np.asarray(
+        [_validate.signed_share(f"differences[{i}]", value) for i, value in enumerate(differences)]
+    )
+    x = x[x != 0]
+    whole = (np.abs(x * scale - np.rint(x * scale)).max(initial=0) < 1e-6 for scale in range(1, 241))
+    sizes = np.rint(x * next((scale for scale, fits in enumerate(whole, 1) if fits), 240)).astype(int)
+    steps, counts = np.unique(np.abs(sizes), return_counts=True)
+    reach = int(steps @ counts)
+    grid = np.arange(2 * reach + 1)
+    waves = np.ones(len(grid))
+    for step, count in zip(steps, counts, strict=True):
+        waves *= np.cos(2 * np.pi * ((grid * step) % len(grid)) / len(grid)) ** count
+    law = np.fft.fft(waves).real / len(
+        grid
+    )  # of the sum, modulo the grid's length, which is beyond its reach
+    total = np.minimum(grid, len(grid) - grid)
+    return float(np.clip(law[total >= abs(sizes.sum())].sum(), 2.0 ** -min(len(x), 60), 1.0))
 
 
 def _logarithm(name: str, values: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ def read(path: Path | str) -> pd.DataFrame:
             table = pd.read_json(path, lines=True)
         else:
             table = pd.read_csv(path, sep="\t" if kind == ".tsv" else ",")
-    except (OSError, ValueError, pd.errors.ParserError, pd.errors.EmptyDataError) as problem:
+    except (OSError, ValueError, ImportError, pd.errors.ParserError, pd.errors.EmptyDataError) as problem:
         raise ValueError(f"{path} cannot be read: {problem}") from None
     if table.empty:
         raise ValueError(f"{path} must hold at least one row, got an empty table")
