@@ -372,7 +372,10 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
             "steps": not_count(0),
         },
     ),
-    prompts.one_batch: ({"groups": [BATCH]}, {"groups": [([], "got none")]}),
+    prompts.one_batch: (
+        {"groups": [BATCH]},
+        {"groups": [([], "got none"), ([BATCH, prompts.sample_prompts(diagonal(1, 1), 4, 2)], "got")]},
+    ),
     prompts.join: ({"parts": [MOMENTS]}, {"parts": [([], "got none")]}),
     baselines.ols: (SOLVER, NOT_SOLVER),
     baselines.ridge: ({**SOLVER, "penalty": 1.0}, {**NOT_SOLVER, "penalty": not_number(0.0)}),

@@ -91,6 +91,8 @@ MUTANTS: dict[str, Break] = {
 
 def _thoughtless(record: dict[str, Any]) -> dict[str, Any]:
     """The record of a model whose chain repeats its first thought."""
+    if "tests" not in record["result"]:  # of another experiment
+        return record
     tests = [
         test | {"error": [*test["error"][:2], *[test["error"][1]] * (len(test["error"]) - 2)]}
         for test in record["result"]["tests"]
