@@ -531,7 +531,7 @@ class BudgetReport:
             return "There is nothing to compare."
         sure = f"{self.confidence:.0%}"
         return (
-            f"With {sure} probability no helps or hurts among all {count} comparisons is wrong (exact test of flipped signs, "
+            f"With {sure} probability no “helps” or “hurts” among all {count} comparisons is wrong (exact test of flipped signs, "
             f"repeats of a question averaged, Holm's correction). With {sure} probability all intervals of differences hold "
             "(Tango's score interval, Bonferroni's correction; cut at 0 where the outcome is decided)."
         )
@@ -779,6 +779,8 @@ def _told(c: Comparison) -> str:
         f"  {c.source} → {c.target}: {c.outcome}, {c.right_to - c.right_from:+.1%} ({c.low:+.1%} to {c.high:+.1%}), "
         f"gained {c.gained}, lost {c.lost}, tied {c.questions - c.gained - c.lost}"
     )
+    if c.skipped:
+        text += f"; wrong {c.wrong:+.1%}, not attempted {c.skipped:+.1%}"
     if c.outcome == "undecided":
         text += f"; {c.needed:,} questions would decide" if c.needed else "; nothing differs"
     if c.per_doubling is not None:
