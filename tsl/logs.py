@@ -113,6 +113,7 @@ def understand(
     Log
     """
     found = _columns(table, dict(columns or {}), groups)
+    table = table.reset_index(drop=True)
     rows, warnings = _rows(table, found, groups)
     others = [name for name in table.columns if name not in {*found.values(), *groups}]
     rows = rows.assign(**{f"other:{name}": table[name] for name in others})
@@ -363,18 +364,18 @@ def _rank(name: str) -> tuple[str, float]:
     """How a level is named (off, a word, a number behind a stem, on) and where it stands among its kind."""
     text = _plain(name)
     if name.startswith("-"):  # -1 often stands for a budget that the model chooses
-        return "?", 0
+        return "?", 0.0
     words = re.findall(r"[a-z]+", text)
     if any(word in _OFF for word in words) or "no_think" in text or text in ("0", "no"):
         return "off", -math.inf
     if effort := _effort(name):
-        return "word", _WORDS[effort]
+        return "word", float(_WORDS[effort])
     if numbers := re.findall(r"(\d+(?:\.\d+)?)([km]?)(?![a-z])", text):
         if len(numbers) > 1:
-            return "?", 0
+            return "?", 0.0
         value = float(numbers[0][0]) * {"": 1, "k": 1e3, "m": 1e6}[numbers[0][1]]
         return "number " + re.sub(r"[\d._]+[km]?(?![a-z])", "", text), value
-    return ("on", 0) if set(words) & _ON else ("?", 0)
+    return ("on", 0.0) if set(words) & _ON else ("?", 0.0)
 
 
 def _effort(name: str) -> str | None:
