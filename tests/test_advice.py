@@ -297,7 +297,7 @@ def test_repeats_of_a_question_do_not_count_as_questions():
 def test_without_any_effect_a_log_is_decided_as_rarely_as_promised_and_intervals_cover():
     # Twelve comparisons of different kinds a log; fewer runs than one would like, for time.
     wrong = covered = compared = 0
-    for run in range(60):
+    for run in range(30):
         rows = pd.concat(
             [
                 log({"low": 0.5, "medium": 0.5, "high": 0.5}, 45, 4, 10 * run, "m", "repeated", 0.45),
@@ -309,16 +309,16 @@ def test_without_any_effect_a_log_is_decided_as_rarely_as_promised_and_intervals
         wrong += any(c.outcome != "undecided" for c in found)
         covered += sum(c.low <= 0 <= c.high for c in found)
         compared += len(found)
-    assert stats.binomtest(wrong, 60, 0.05, alternative="greater").pvalue > 1e-3
+    assert stats.binomtest(wrong, 30, 0.05, alternative="greater").pvalue > 1e-3
     assert covered >= 0.99 * compared
 
 
 def test_the_interval_of_repeated_answers_covers_the_true_difference():
     inside = 0
-    for seed in range(150):
+    for seed in range(60):
         (only,) = advice.budget_helps(log({"off": 0.5, "on": 0.62}, 45, 4, seed, spread=0.35)).comparisons
         inside += only.low <= 0.12 <= only.high
-    assert inside >= 0.93 * 150 - 3 * (0.05 * 0.95 * 150) ** 0.5 * 0.5
+    assert stats.binomtest(inside, 60, 0.95, alternative="less").pvalue > 1e-3
 
 
 def test_the_number_of_questions_it_needs_does_decide():

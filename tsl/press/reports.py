@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -204,7 +203,7 @@ def _curves(case: dict[str, Any]) -> str:
         return _TOP + (1 - share) * (_HEIGHT - _TOP - _BOTTOM)
 
     parts = []
-    for share in (0, 0.25, 0.5, 0.75, 1):
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         parts.append(
             f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH}" y1="{y(share):.1f}" y2="{y(share):.1f}"/>'
             f'<text class="soft" x="{_LEFT - 5}" y="{y(share) + 4:.1f}" text-anchor="end">{share:.0%}</text>'
@@ -262,8 +261,8 @@ def _short(name: str, most: int = 18) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"
 
 
-def _svg(height: float, label: str, content: str) -> str:
+def _svg(height: int, label: str, content: str) -> str:
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {math.ceil(height)}" role="img" aria-label="{label}">'
+        f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{label}">'
         f"<title>{label}</title>{content}</svg>"
     )
