@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2Model
 
-from tsl import gpt, records, training
+from tsl import gpt, training
+from tsl.lab import records
 from tsl.prompts import Prompts, sample_prompts
 
 D = 20

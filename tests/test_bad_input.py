@@ -415,6 +415,13 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
             "confidence": NOT_CONFIDENCE,
         },
     ),
+    errors.geometric_mean: (
+        {"values": VALUES.exp(), "dim": 0},
+        {
+            "values": [(-VALUES.exp(), "got a smallest one of"), (LINE, "got [1.0, 2.0]")],
+            "dim": [(2, "got 2"), (0.0, "got 0.0")],
+        },
+    ),
     errors.geometric_interval: (
         {"values": VALUES.exp(), "dim": 0, "confidence": 0.9},
         {

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tsl import covariance, theory
+from tsl import covariance, exact, theory
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -158,3 +158,28 @@ def test_same_seed_same_matrices():
     first, again, other = (covariance.wishart(cov, 5, 3, generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_draws_for_many_lengths_have_the_moments_of_a_wishart_matrix_on_both_sides_of_d():
+    lengths = [2, 5, 40]
+    gram = covariance.wishart(torch.eye(5, dtype=torch.float64), lengths, 100_000, generator(4))
+    assert gram.shape == (3, 100_000, 5, 5)
+    expected = torch.eye(5, dtype=torch.float64).expand(3, 5, 5)
+    torch.testing.assert_close(gram.mean(1), expected, atol=0.02, rtol=0)
+    for index, m in enumerate(lengths):
+        assert int(torch.linalg.matrix_rank(gram[index, 0])) == min(m, 5)
+        square = gram[index].square().sum((-1, -2)).mean().item()
+        assert square == pytest.approx(float(exact.trace_moment(5, m, 2)) / m**2, rel=0.02)
+
+
+def test_each_length_may_have_a_covariance_of_its_own():
+    covs = torch.stack(
+        [covariance.power_law(3, 1.0), covariance.rotate(covariance.power_law(3, 0.5), generator(1))]
+    )
+    gram = covariance.wishart(covs, [4, 9], 50_000, generator(2))
+    z = (gram.mean(1) - covs) / (gram.std(1) / 50_000**0.5)
+    assert z.nan_to_num(0).abs().max() < 4.5
+    with pytest.raises(ValueError, match="m must hold a length for each of 2"):
+        covariance.wishart(covs, [4, 9, 3], 2)
+    with pytest.raises(ValueError, match="m must be an integer >= 1"):
+        covariance.wishart(covs[0], [4, 0], 2)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tsl import paths, records, training
+from tsl import paths, training
+from tsl.lab import records
 
 
 def save_text(path: Path, who: int) -> None:

@@ -316,6 +316,15 @@ def test_empirical_optimum_is_least_squares_and_converges_as_one_over_root_b():
     assert distance[-1] < distance[0] / math.sqrt(64) * 1.4
 
 
+def test_empirical_optimum_of_features_in_unlike_units():
+    units = torch.tensor([1.0, 1e3, 1e8], dtype=torch.float64)
+    moments = prompts.sample_moments(torch.diag(units**2), 12, 200, generator=generator(18))
+    scale = moments.cross.std(0)
+    solved = np.linalg.lstsq((moments.cross / scale).numpy(), moments.w.numpy(), rcond=None)[0].T
+    found = lsa.empirical_optimum(moments) * scale
+    np.testing.assert_allclose(found.numpy(), solved, rtol=1e-6, atol=1e-9)
+
+
 def test_prompts_that_miss_a_direction_have_no_optimum():
     sample = prompts.sample_moments(
         covariance.power_law(4, 1.0), 10, 8, generator=torch.Generator().manual_seed(0)

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import torch
 
-from tsl import claims, paths, versions
+from tsl import claims, laws, paths, versions
 
 Break = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -31,12 +31,14 @@ MUTANTS: dict[str, Break] = {
     "theory.gamma": lambda right: lambda cov, n, noise=0.0: right(cov, 10**9, noise),
     # Averages the Γ of each task instead of the two moments.
     "theory.gamma_mixture": lambda right: (
-        lambda covs, probs, lengths: sum(
-            float(p) * right([c], [1.0], [n]) for p, c, n in zip(probs, covs, lengths, strict=True)
+        lambda tasks, probs, lengths, noise=0.0: sum(
+            float(p) * right([task], [1.0], [n], noise)
+            for p, task, n in zip(probs, tasks, lengths, strict=True)
         )
     ),
     # Believes in twice the context.
     "theory.direct_error": lambda right: lambda gamma, cov, m, noise=0.0: right(gamma, cov, 2 * m, noise),
+    "theory.matched_direct_error": lambda right: lambda law, n, m: right(law, n, 2 * m),
     "theory.direct_error_bound": lambda right: lambda cov, n, m: right(cov, n, m) / 100,
     # The exponent without its factor of two.
     "theory.cot_error_bound": lambda right: (
@@ -48,21 +50,20 @@ MUTANTS: dict[str, Break] = {
     # A step half as long.
     "cot.pseudo_newton": lambda right: lambda moments, gamma, steps: right(moments, 2 * gamma, steps),
     "errors.propagated_error": lambda right: lambda gram, gamma, steps: right(gram, 2 * gamma, steps),
-    # The infinite-context limit again, for features of any law; twice the context again.
-    "fourth_moment.gamma": lambda right: lambda law, n, noise=0.0: right(law, 10**9, noise),
-    "fourth_moment.direct_error": lambda right: lambda gamma, law, m: right(gamma, law, 2 * m),
-    "fourth_moment.matched_direct_error": lambda right: lambda law, n, m: right(law, n, 2 * m),
     # Plans for an isotropic target, whatever the target; never chooses.
     "selection.select_tasks_qp": lambda right: (
-        lambda covs, target: right(covs, torch.eye(len(target)).to(target))
+        lambda tasks, target: right(tasks, torch.eye(laws.of("target", target).d, dtype=torch.float64))
     ),
     "selection.select_tasks": lambda right: (
         lambda covs, *args, **kwargs: torch.full_like(right(covs, *args, **kwargs), 1 / len(covs))
     ),
     # Every prompt twice as long as it says, twice again.
     "exact.isotropic_error": lambda right: lambda d, m, g, steps, noise=0.0: right(d, 2 * m, g, steps, noise),
-    "sweep.error_curves": lambda right: (
-        lambda gammas, covs, lengths, *rest: right(gammas, covs, [2 * m for m in lengths], *rest)
+    # Test prompts of twice the examples that they say.
+    "covariance.wishart": lambda right: (
+        lambda cov, m, size, generator=None: right(
+            cov, 2 * m if isinstance(m, int) else [2 * length for length in m], size, generator
+        )
     ),
     # Labels that know nothing of the features' covariance: S₁ = I.
     "lsa.train_population": lambda right: (
@@ -71,9 +72,11 @@ MUTANTS: dict[str, Break] = {
         )
     ),
     # Every thought but the first is lost.
-    "sweeps.sweep": lambda right: lambda *args, **kwargs: [_thoughtless(r) for r in right(*args, **kwargs)],
+    "lab.records.sweep": lambda right: (
+        lambda *args, **kwargs: [_thoughtless(r) for r in right(*args, **kwargs)]
+    ),
     # Reads the answer one character too far.
-    "reasoning.think": lambda right: (
+    "lab.chargpt.think": lambda right: (
         lambda *args: (thought := right(*args))._replace(answer=thought.answer + 1)
     ),
     # Never stops early.
@@ -93,7 +96,7 @@ def _thoughtless(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def function(name: str) -> tuple[Any, str]:
-    module, attribute = name.split(".")
+    module, attribute = name.rsplit(".", 1)
     return importlib.import_module(f"tsl.{module}"), attribute
 
 

@@ -117,3 +117,19 @@ def test_same_seed_same_prompts():
         assert torch.equal(first.w, again.w)
         assert torch.equal(vars(first)[next(iter(vars(first)))], vars(again)[next(iter(vars(again)))])
         assert not torch.equal(first.w, other.w)
+
+
+def test_one_batch_keeps_the_moments_of_every_prompt():
+    mixture = prompts.TaskMixture(
+        [covariance.power_law(4, 0.8, trace=4.0), torch.eye(4, dtype=torch.float64)], [0.5, 0.5], [5, 9]
+    )
+    groups = mixture.sample(20, generator(0))
+    joined = prompts.one_batch(groups).moments()
+    for name in ("gram", "cross", "w"):
+        apart = torch.cat([getattr(group.moments(), name) for group in groups])
+        torch.testing.assert_close(getattr(joined, name), apart)
+
+
+def test_one_batch_needs_a_batch():
+    with pytest.raises(ValueError, match="groups must hold at least one batch"):
+        prompts.one_batch([])

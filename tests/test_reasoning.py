@@ -1,14 +1,31 @@
 """Worked chains are right, budgets do what they say, and a model learns to think from them."""
 
+import json
 import math
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tsl import reasoning, tuning
-from tsl.reasoning import BLANK, END, GO, CharGPT
+from tsl import training
+from tsl.lab import chargpt, reasoning, records
+from tsl.lab.chargpt import CharGPT
+from tsl.lab.problems import (
+    BLANK,
+    END,
+    GO,
+    Problems,
+    digits,
+    draw,
+    encode,
+    gcd_problems,
+    root_problems,
+    spell,
+    split,
+    worked,
+)  # fmt: skip
 
 
 def generator(seed=0):
@@ -21,12 +38,12 @@ def small(layers=2, max_steps=4, places=2, seed=0):
 
 @pytest.fixture(scope="module")
 def gcd():
-    return reasoning.gcd_problems(2, 8)
+    return gcd_problems(2, 8)
 
 
 @pytest.fixture(scope="module")
 def root():
-    return reasoning.root_problems(2, 8)
+    return root_problems(2, 8)
 
 
 # --- the problems --------------------------------------------------------------------------------------------------
@@ -78,7 +95,7 @@ def test_root_chains_evaluate_the_polynomial_and_stop_at_its_first_root(root):
 
 def test_the_two_families_look_alike(gcd, root):
     texts = [
-        reasoning.spell(reasoning.encode(family.take(torch.tensor([k])), torch.tensor([3]), 2)[0])
+        spell(encode(family.take(torch.tensor([k])), torch.tensor([3]), 2)[0])
         for family in (gcd, root)
         for k in range(5)
     ]
@@ -91,24 +108,23 @@ def test_the_two_families_look_alike(gcd, root):
 
 def test_a_known_problem_is_written_as_in_the_book(gcd):
     chosen = gcd.take((gcd.question == torch.tensor([38, 52])).all(1))
-    text = reasoning.spell(reasoning.encode(chosen, chosen.steps, 2)[0])
-    assert text == "g3852;3814;2414;1014;1004;0604;0204;0202=02"
-    assert reasoning.spell(reasoning.encode(chosen, torch.tensor([0]), 2)[0]) == "g3852=02"
+    assert worked(gcd, [38, 52], 2) == "g3852;3814;2414;1014;1004;0604;0204;0202=02"
+    assert spell(encode(chosen, torch.tensor([0]), 2)[0]) == "g3852=02"
 
 
 @given(st.integers(0, 999), st.integers(3, 5))
 def test_digits_spell_the_number(number, places):
-    written = reasoning.digits(torch.tensor(number), places)
+    written = digits(torch.tensor(number), places)
     assert int("".join(map(str, written.tolist()))) == number
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 8)), min_size=1, max_size=6))
 def test_encoding_can_be_read_back(choices):
-    everything = reasoning.gcd_problems(2, 8)
+    everything = gcd_problems(2, 8)
     problems = everything.take(torch.tensor([index % len(everything) for index, _ in choices]))
     written = torch.tensor([count for _, count in choices])
-    for row, text in enumerate(map(reasoning.spell, reasoning.encode(problems, written, 2))):
+    for row, text in enumerate(map(spell, encode(problems, written, 2))):
         work, answer = text[1:].split("=")
         pairs = [[int(pair[:2]), int(pair[2:])] for pair in work.split(";")]
         assert pairs[0] == problems.question[row].tolist()
@@ -117,7 +133,7 @@ def test_encoding_can_be_read_back(choices):
 
 
 def test_a_split_keeps_mirror_images_together(gcd):
-    train, test = reasoning.split(gcd, 0.3, generator())
+    train, test = split(gcd, 0.3, generator())
     seen = {tuple(sorted(pair)) for pair in train.question.tolist()}
     held = {tuple(sorted(pair)) for pair in test.question.tolist()}
     assert not seen & held
@@ -126,7 +142,7 @@ def test_a_split_keeps_mirror_images_together(gcd):
 
 
 def test_draws_are_even_over_difficulty(gcd):
-    counts = reasoning.draw(gcd, 8000, generator()).steps.bincount(minlength=9)[1:]
+    counts = draw(gcd, 8000, generator()).steps.bincount(minlength=9)[1:]
     assert ((counts - 1000).abs() < 5 * math.sqrt(1000 * 7 / 8)).all()
 
 
@@ -136,7 +152,7 @@ def test_draws_are_even_over_difficulty(gcd):
 def test_the_cache_changes_nothing():
     model = small()
     tokens = torch.randint(0, 15, (3, 14), generator=generator())
-    caches = [reasoning.Cache(14) for _ in model.blocks]
+    caches = [chargpt.Cache(14) for _ in model.blocks]
     steps = [model(tokens[:, :5], caches)] + [model(tokens[:, t : t + 1], caches) for t in range(5, 14)]
     torch.testing.assert_close(torch.cat(steps, 1), model(tokens))
 
@@ -144,7 +160,7 @@ def test_the_cache_changes_nothing():
 def test_thinking_equals_rereading_the_whole_text(gcd):
     """The one cached pass with all its forced answers equals greedy decoding of each budget from scratch."""
     model, problems = small(), gcd.take(torch.arange(0, 60, 12))
-    thought = reasoning.think(model, problems, 3)
+    thought = chargpt.think(model, problems, 3)
 
     def force(text, marker, count):
         text = torch.cat([text, torch.full((len(problems), 1), marker)], 1)
@@ -152,39 +168,35 @@ def test_thinking_equals_rereading_the_whole_text(gcd):
             text = torch.cat([text, model(text)[:, -1:, :10].argmax(-1)], 1)
         return text
 
-    work = reasoning.encode(problems, torch.zeros_like(problems.steps), 2)[:, :5]
+    work = encode(problems, torch.zeros_like(problems.steps), 2)[:, :5]
     for budget in range(4):
         after = model(work)[:, -1]
         assert torch.equal(thought.would_stop[:, budget], after[:, END] > after[:, GO])
         tens, units = force(work, END, 2)[:, -2:].T
         assert torch.equal(thought.answer[:, budget], 10 * tens + units)
         work = force(work, GO, 4)
-    assert torch.equal(
-        reasoning.digits(thought.states, 2).flatten(2), work[:, 5:20].view(len(problems), 3, 5)[..., 1:]
-    )
+    assert torch.equal(digits(thought.states, 2).flatten(2), work[:, 5:20].view(len(problems), 3, 5)[..., 1:])
 
 
 def test_the_solution_is_not_shown_to_the_model(gcd):
     model, problems = small(), gcd.take(torch.arange(9))
-    forged = reasoning.Problems(
+    forged = Problems(
         problems.family, problems.question, problems.states * 0, problems.steps, problems.answer * 0
     )
-    for honest, blind in zip(
-        reasoning.think(model, problems, 4), reasoning.think(model, forged, 4), strict=True
-    ):
+    for honest, blind in zip(chargpt.think(model, problems, 4), chargpt.think(model, forged, 4), strict=True):
         assert torch.equal(honest, blind)
 
 
 def test_natural_length_is_the_first_stop_after_the_first_step():
     stops = torch.tensor([[1, 0, 1, 1], [0, 0, 0, 0], [0, 1, 0, 1]]).bool()
     zero = torch.zeros(3, 4, dtype=torch.long)
-    thought = reasoning.Thought(zero, stops, torch.zeros(3, 3, 2, dtype=torch.long))
+    thought = chargpt.Thought(zero, stops, torch.zeros(3, 3, 2, dtype=torch.long))
     assert thought.natural().tolist() == [2, 3, 1]
 
 
 def test_the_loss_looks_at_the_work_and_the_answer_only(gcd):
     model, problems = small(), gcd.take(gcd.steps <= 4).take(torch.tensor([0, 50, 100]))
-    tokens = reasoning.encode(problems, problems.steps, 2)
+    tokens = encode(problems, problems.steps, 2)
     logits = model(tokens).log_softmax(-1)
     wanted = []
     for row in range(3):
@@ -210,7 +222,7 @@ class Euclid(CharGPT):
         for cache in caches:
             cache.length = start + tokens.shape[1]
         logits = torch.zeros(*tokens.shape, 15)
-        for row, line in enumerate(map(reasoning.spell, self.text)):
+        for row, line in enumerate(map(spell, self.text)):
             logits[row, -1, self.following(line)] = 1.0
         return logits
 
@@ -229,7 +241,7 @@ class Euclid(CharGPT):
 
 def test_evaluation_of_a_perfect_reasoner(gcd):
     problems = gcd.take(torch.arange(0, len(gcd), 11))
-    found = tuning.evaluate(Euclid(), problems)
+    found = reasoning.examine(Euclid(), problems)
     assert found["natural"] == found["exact"] == [1.0] * 8
     assert found["stop"] == pytest.approx(range(1, 9))
     assert sum(found["counts"]) == len(problems)
@@ -238,201 +250,238 @@ def test_evaluation_of_a_perfect_reasoner(gcd):
         assert row == sorted(row)  # and before it, thinking never hurts
 
 
+def test_a_transcript_is_what_the_model_wrote(gcd):
+    few = gcd.take(torch.arange(0, 500, 50))
+    thought = chargpt.think(Euclid(), few, 8)
+    for row, question in enumerate(few.question.tolist()):
+        assert chargpt.transcript(few, thought, row, 2) == worked(gcd, question, 2)
+
+
+def test_averages_weigh_problems_not_difficulties():
+    found = {
+        "accuracy": [[0.1, 0.9, 0.3], [0.2, 0.4, 0.8]], "natural": [0.9, 0.7], "counts": [30, 10],
+    }  # fmt: skip
+    (run,) = [{"settings": {"size": {"max_steps": 2}}, "result": {"easy": {"gcd": found}}}]
+    assert reasoning.average([run, run], "easy", "natural").tolist() == pytest.approx([0.85, 0.85])
+    assert reasoning.average([run], "easy", "natural", 2).item() == pytest.approx(0.7)
+    assert reasoning.average([run], "easy", "needed").item() == pytest.approx(0.75 * 0.9 + 0.25 * 0.8)
+    assert reasoning.average([run], "easy", "accuracy", 1, 1)[0].tolist() == [0.1, 0.9, 0.3]
+    offsets, excess = reasoning.by_excess([run], "easy")
+    assert offsets.tolist() == [-1, 0, 1]
+    assert excess[0].tolist() == pytest.approx([0.4, (30 * 0.9 + 10 * 0.8) / 40, 0.3])
+
+
 def test_a_reasoner_that_answers_with_the_smaller_number_gains_what_each_step_takes_away(gcd):
     """`Euclid` answers an unfinished state with its smaller number: thinking on equals being asked about the state."""
     problems = gcd.take(torch.arange(0, len(gcd), 23))
-    left = torch.tensor(tuning.reduced(Euclid(), problems))
-    torch.testing.assert_close(left, torch.tensor(tuning.evaluate(Euclid(), problems)["accuracy"]))
+    left = torch.tensor(reasoning.reduced(Euclid(), problems))
+    torch.testing.assert_close(left, torch.tensor(reasoning.examine(Euclid(), problems)["accuracy"]))
 
 
 def test_held_out_problems_are_never_learnt_from():
-    found = tuning.material(tuning.Size(places=3, max_steps=3), generator())
+    found = reasoning.material(reasoning.Size(places=3, max_steps=3), generator())
     assert len(found.gcd_test) < len(found.gcd)
     for train, test in ((found.gcd, found.gcd_test), (found.root, found.root_test)):
-        assert len(test) <= tuning.EXAM
+        assert len(test) <= reasoning.EXAM
         asked = {tuple(sorted(pair)) for pair in test.question.tolist()}
         assert not asked & {tuple(sorted(pair)) for pair in train.question.tolist()}
 
 
 def test_diets_show_what_they_say(gcd):
-    chains = tuning.Diet(easiest=5, distinct=40).chains(gcd, generator())
+    chains = reasoning.Diet(easiest=5, distinct=40).chains(gcd, generator())
     assert len(chains) == 40
     assert int(chains.steps.min()) >= 5
-    assert int(tuning.DIETS["easy"].chains(gcd, generator()).steps.max()) == 4
+    assert int(reasoning.DIETS["easy"].chains(gcd, generator()).steps.max()) == 4
 
 
 def test_a_model_learns_one_digit_euclid():
     """Twenty seconds of training suffice where the numbers have one digit: it must think, and think exactly."""
-    size = tuning.Size(places=1, max_steps=3, layers=2, heads=2, width=32)
-    problems = tuning.Material(
-        reasoning.gcd_problems(1, 3), reasoning.root_problems(1, 3), reasoning.gcd_problems(1, 3), None
-    )
+    size = reasoning.Size(places=1, max_steps=3, layers=2, heads=2, width=32)
+    problems = reasoning.Material(gcd_problems(1, 3), root_problems(1, 3), gcd_problems(1, 3), None)
     model = size.model(generator())
-    history = tuning.train(
-        model, problems, tuning.Diet(), tuning.training.Schedule(250, 8e-3), size.batch, generator(1)
+    history = reasoning.tune(
+        model, problems, reasoning.Diet(), training.Schedule(250, 8e-3), size.batch, generator(1)
     )
-    found = tuning.evaluate(model, problems.gcd)
+    found = reasoning.examine(model, problems.gcd)
     answered = [value for value, count in zip(found["natural"], found["counts"], strict=True) if count]
     assert min(answered) > 0.9
     assert history.losses[-1] < 0.2 * history.losses[0]
 
 
-def test_a_study_is_reproducible_and_a_diet_does_not_depend_on_the_others(tmp_path):
-    size = tuning.Size(max_steps=3, layers=1, heads=2, width=8, batch=4, base=2, tune=2)
-    both = tuning.study(3, size, ["misaligned", "aligned"])
-    alone = tuning.study(3, size, ["aligned"], keep=tmp_path)
-    again = tuning.study(3, size, ["aligned"], keep=tmp_path)  # from the checkpoints
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    monkeypatch.setattr(reasoning.paths, "RESULTS", tmp_path)
+    made = reasoning.Size(max_steps=3, layers=1, heads=2, width=8, batch=4, base=1, tune=1)
+    monkeypatch.setitem(reasoning.SIZES, "tiny", made)
+    return made
+
+
+def study(seed, diets=("aligned",), folder=None):
+    return reasoning.job(reasoning.settings("tiny", diets, seed), folder)
+
+
+def test_a_study_is_reproducible_and_a_diet_does_not_depend_on_the_others(tmp_path, tiny):
+    both = study(3, ["misaligned", "aligned"])
+    alone = study(3, "aligned", tmp_path)
+    again = study(3, "aligned", tmp_path)  # from the checkpoints
     for name in ("base", "aligned"):
         assert both[name]["gcd"] == alone[name]["gcd"] == again[name]["gcd"]
         assert both[name]["root"] == alone[name]["root"]
 
 
-def test_an_unknown_size_is_refused_and_a_stored_record_is_not_made_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(tuning.paths, "RESULTS", tmp_path)
-    tiny = tuning.Size(max_steps=5, layers=1, heads=2, width=8, batch=4, base=1, tune=1)
-    monkeypatch.setitem(tuning.SIZES, "tiny", tiny)
-    first = tuning.recall("tiny", 0)
-    monkeypatch.setattr(tuning, "study", None)
-    assert tuning.recall("tiny", 0) == first
+def test_a_stored_record_is_not_made_again_unless_size_or_diets_have_changed(tmp_path, tiny, monkeypatch):
+    made = []
+
+    def job(settings):
+        made.append(settings)
+        return reasoning.job(settings)
+
+    def recall():
+        asked = reasoning.settings("tiny", ["few", "elastic"], 0)
+        return records.sweep(job, [asked], tmp_path, workers=1, fresh=False)
+
+    (first,) = recall()
     assert first["settings"]["size"]["width"] == 8
-    with pytest.raises(ValueError, match="size must be one of small, paper"):
-        tuning.recall("huge", 0)
-    # The size, the diets or the file's name changed since: its numbers answer another question.
-    tuning.path("tiny", 1).write_bytes(tuning.path("tiny", 0).read_bytes())
-    with pytest.raises(
-        ValueError, match=r"10_tiny_seed1.json must be the record .*\(seed: 0 there, 1 here\)"
-    ):
-        tuning.recall("tiny", 1)
+    assert set(first["result"]) == {"base", "few", "elastic"}
+    (again,) = recall()
+    assert json.dumps(again, sort_keys=True) == json.dumps(first, sort_keys=True)
+    assert len(made) == 1
+    # The size or a diet has changed since: its numbers answer another question.
     with monkeypatch.context() as patch:
-        patch.setitem(tuning.SIZES, "tiny", tuning.replace(tiny, width=4))
-        with pytest.raises(ValueError, match=r"\(size: .*'width': 8.* there, .*'width': 4"):
-            tuning.recall("tiny", 0)
-        patch.setitem(tuning.SIZES, "tiny", tiny)
-        patch.setitem(tuning.DIETS, "few", tuning.Diet(distinct=41))
-        with pytest.raises(ValueError, match=r"\(diets: .*'distinct': 40.* there"):
-            tuning.recall("tiny", 0)
-    assert tuning.recall("tiny", 0) == first
+        patch.setitem(reasoning.SIZES, "tiny", replace(tiny, width=4))
+        recall()
+    with monkeypatch.context() as patch:
+        patch.setitem(reasoning.DIETS, "few", reasoning.Diet(distinct=41))
+        recall()
+    assert len(made) == 3
 
 
-def test_committed_records_and_weights_are_found():
-    for seed in range(4):
-        assert tuning.recall("small", seed)["settings"]["seed"] == seed
-    assert tuning.stored_model("small", 0, "aligned").max_steps == tuning.SMALL.max_steps
+def test_a_study_is_told_in_one_line(tiny):
+    asked = reasoning.settings("tiny", "aligned", 5)
+    text = reasoning.headline({"settings": asked, "result": study(5)})
+    assert text.startswith("seed=5: base ")
+    assert ", aligned 0" in text
 
 
-@pytest.fixture
-def tiny(tmp_path, monkeypatch):
-    monkeypatch.setattr(tuning.paths, "RESULTS", tmp_path)
-    made = tuning.Size(max_steps=3, layers=1, heads=2, width=8, batch=4, base=1, tune=1)
-    monkeypatch.setitem(tuning.SIZES, "tiny", made)
-    return made
+def test_weights_of_the_book_are_found():
+    assert reasoning.stored_model("small", 0, "aligned").max_steps == reasoning.SMALL.max_steps
 
 
 def test_stored_weights_think_like_the_model_they_came_from(tmp_path, tiny):
-    tuning.study(0, tiny, ["aligned"], keep=tmp_path)
-    tuning.export("tiny", 0, ["aligned"], tmp_path)
-    weights = tuning.training.load_checkpoint(tuning.checkpoint(tmp_path, tiny, 0, "aligned"))
-    model = tuning.stored_model("tiny", 0, "aligned")
+    study(0, ["aligned"], tmp_path)
+    reasoning.export("tiny", 0, ["aligned"], tmp_path)
+    weights = training.load_checkpoint(reasoning.checkpoint(tmp_path, tiny, 0, "aligned"))
+    model = reasoning.stored_model("tiny", 0, "aligned")
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, weights[f"model.{name}"], rtol=1e-3, atol=1e-6)
-    with pytest.raises(ValueError, match="diet must be one of aligned, got 'mixed'"):
-        tuning.stored_model("tiny", 0, "mixed")
-    with pytest.raises(ValueError, match=r"seed=1 must have stored weights, got no file .*10_tiny_seed1"):
-        tuning.stored_model("tiny", 1, "aligned")
-    for call in (
-        lambda: tuning.stored_model("huge", 0, "mixed"),
-        lambda: tuning.export("huge", 0, ["aligned"], tmp_path),
+    with pytest.raises(ValueError, match="diet must be 'aligned', got 'mixed'"):
+        reasoning.stored_model("tiny", 0, "mixed")
+    with pytest.raises(
+        ValueError, match=r"seed=1 must have stored weights, got no file .*10_tiny/weights_seed1"
     ):
-        with pytest.raises(ValueError, match=r"size must be one of .*, got 'huge'"):
+        reasoning.stored_model("tiny", 1, "aligned")
+    for call in (
+        lambda: reasoning.stored_model("huge", 0, "mixed"),
+        lambda: reasoning.export("huge", 0, ["aligned"], tmp_path),
+    ):
+        with pytest.raises(ValueError, match=r"size must be 'small' or .*, got 'huge'"):
             call()
 
 
 def test_no_two_sizes_share_a_checkpoint_and_one_of_another_size_is_refused(tmp_path, tiny):
     # Of one shape and one schedule: only the chains and the problems differ, and no tensor would tell.
-    other = tuning.replace(tiny, tune=2)
+    other = replace(tiny, tune=2)
     files = [
-        tuning.checkpoint(tmp_path, size, 0, "base") for size in (tuning.SMALL, tuning.PAPER, tiny, other)
+        reasoning.checkpoint(tmp_path, size, 0, "base")
+        for size in (reasoning.SMALL, reasoning.PAPER, tiny, other)
     ]
     assert len(set(files)) == 4
-    tuning.study(0, tiny, [], keep=tmp_path)
+    study(0, [], tmp_path)
     files[2].rename(files[3])
-    with pytest.raises(tuning.training.CheckpointError, match=r"another run \(size: .*'tune': 1"):
-        tuning.study(0, other, [], keep=tmp_path)
+    with pytest.raises(training.CheckpointError, match=r"another run \(size: .*'tune': 1"):
+        reasoning.job({**reasoning.settings("tiny", [], 0), "size": asdict(other)}, tmp_path)
 
 
 def test_a_checkpoint_of_another_seed_or_another_base_is_refused(tmp_path, tiny):
     one, two = tmp_path / "one", tmp_path / "two"
-    tuning.study(0, tiny, ["aligned"], keep=one)
-    tuning.study(1, tiny, ["aligned"], keep=two)
+    study(0, ["aligned"], one)
+    study(1, ["aligned"], two)
     for name in ("base", "aligned"):
-        mine, other = (tuning.checkpoint(folder, tiny, s, name) for folder, s in ((one, 0), (two, 1)))
+        mine, other = (reasoning.checkpoint(folder, tiny, s, name) for folder, s in ((one, 0), (two, 1)))
         good = mine.read_bytes()
         mine.write_bytes(other.read_bytes())
         for call in (
-            lambda: tuning.study(0, tiny, ["aligned"], keep=one),
-            lambda: tuning.export("tiny", 0, ["aligned"], one),
+            lambda: study(0, ["aligned"], one),
+            lambda: reasoning.export("tiny", 0, ["aligned"], one),
         ):
-            with pytest.raises(tuning.training.CheckpointError, match=r"seed: 1 there, 0 here"):
+            with pytest.raises(training.CheckpointError, match=r"seed: 1 there, 0 here"):
                 call()
         mine.write_bytes(good)
     # The same seed and size, but the base has been trained anew and came out different.
-    base = tuning.checkpoint(one, tiny, 0, "base")
-    with tuning.training.safetensors.safe_open(base, "pt") as file:
-        identity = tuning.json.loads(file.metadata()["identity"])
-    state = tuning.training.load_checkpoint(base)
+    base = reasoning.checkpoint(one, tiny, 0, "base")
+    with training.safetensors.safe_open(base, "pt") as file:
+        identity = json.loads(file.metadata()["identity"])
+    state = training.load_checkpoint(base)
     state["model.read_out.weight"] = state["model.read_out.weight"] + 1e-6
-    tuning.training.save_checkpoint(base, state, identity)
-    with pytest.raises(tuning.training.CheckpointError, match=r"another run \(start: "):
-        tuning.study(0, tiny, ["aligned"], keep=one)
-    with pytest.raises(tuning.training.CheckpointError, match=r"another run \(start: "):
-        tuning.export("tiny", 0, ["aligned"], one)
-    assert not tuning.path("tiny", 0).with_suffix(".safetensors").exists()
+    training.save_checkpoint(base, state, identity)
+    with pytest.raises(training.CheckpointError, match=r"another run \(start: "):
+        study(0, ["aligned"], one)
+    with pytest.raises(training.CheckpointError, match=r"another run \(start: "):
+        reasoning.export("tiny", 0, ["aligned"], one)
+    assert not reasoning.weights("tiny", 0).exists()
 
 
 def test_weights_of_a_training_that_is_not_finished_are_not_stored(tmp_path, tiny):
-    tuning.study(0, tiny, ["aligned"], keep=tmp_path)
-    file = tuning.checkpoint(tmp_path, tiny, 0, "aligned")
-    with tuning.training.safetensors.safe_open(file, "pt") as opened:
-        identity = tuning.json.loads(opened.metadata()["identity"])
-    state = tuning.training.load_checkpoint(file)
-    tuning.training.save_checkpoint(file, {**state, "losses": state["losses"][:0]}, identity)
-    with pytest.raises(tuning.training.CheckpointError, match="finished training of 1 steps, got 0"):
-        tuning.export("tiny", 0, ["aligned"], tmp_path)
-    assert not tuning.path("tiny", 0).with_suffix(".safetensors").exists()
+    study(0, ["aligned"], tmp_path)
+    file = reasoning.checkpoint(tmp_path, tiny, 0, "aligned")
+    with training.safetensors.safe_open(file, "pt") as opened:
+        identity = json.loads(opened.metadata()["identity"])
+    state = training.load_checkpoint(file)
+    training.save_checkpoint(file, {**state, "losses": state["losses"][:0]}, identity)
+    with pytest.raises(training.CheckpointError, match="finished training of 1 steps, got 0"):
+        reasoning.export("tiny", 0, ["aligned"], tmp_path)
+    assert not reasoning.weights("tiny", 0).exists()
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: reasoning.gcd_problems(0), "places must be an integer >= 1, got 0"),
-        (lambda: reasoning.gcd_problems(4), "places must be 1, 2 or 3"),
-        (lambda: reasoning.root_problems(1, 10), "max_steps must be below 10"),
-        (lambda: reasoning.split(reasoning.gcd_problems(1, 3), 1.0, generator()), "held_out must lie"),
+        (lambda: gcd_problems(0), "places must be an integer >= 1, got 0"),
+        (lambda: gcd_problems(4), "places must be 1, 2 or 3"),
+        (lambda: root_problems(1, 10), "max_steps must be below 10"),
+        (lambda: split(gcd_problems(1, 3), 1.0, generator()), "held_out must lie"),
         (
-            lambda: reasoning.think(small(), reasoning.gcd_problems(1, 3), 5),
+            lambda: chargpt.think(small(), gcd_problems(1, 3), 5),
             "budget must be at most max_steps=4",
         ),
         (
-            lambda: reasoning.think(small(), reasoning.gcd_problems(1, 3), -1),
+            lambda: chargpt.think(small(), gcd_problems(1, 3), -1),
             "budget must be an integer >= 0",
         ),
         (lambda: small()(torch.zeros(1, 40, dtype=torch.long)), "tokens must fit max_steps=4"),
-        (lambda: tuning.Diet(gcd=1.5), r"gcd must lie in \[0, 1\], got 1.5"),
-        (lambda: tuning.Diet(gcd="x"), r"gcd must lie in \[0, 1\], got 'x'"),
-        (lambda: tuning.Size(places=-1), "places must be an integer >= 1, got -1"),
-        (lambda: tuning.Size(places=4), "places must be 1, 2 or 3, got 4"),
-        (lambda: tuning.Size(places=1, max_steps=10), r"max_steps must be below 10\*\*places = 10, got 10"),
-        (lambda: tuning.Size(heads=3), "heads must be at least 1 and divide width=64, got heads=3"),
-        (lambda: tuning.Size(batch=1), "batch must be an integer >= 2, got 1"),
-        (lambda: tuning.Size(tune=0), "tune must be an integer >= 1, got 0"),
-        (lambda: tuning.Size(rate="8e-3"), "rate must be a finite number > 0, got '8e-3'"),
-        (lambda: tuning.export("small", 0, ["keto"], None), "diets must be among aligned.*'keto'"),
-        (lambda: tuning.Diet(easiest=4, hardest=3), "hardest must be an integer >= 4"),
+        (lambda: reasoning.Diet(gcd=1.5), r"gcd must lie in \[0, 1\], got 1.5"),
+        (lambda: reasoning.Diet(gcd="x"), r"gcd must lie in \[0, 1\], got 'x'"),
+        (lambda: reasoning.Size(places=-1), "places must be an integer >= 1, got -1"),
+        (lambda: reasoning.Size(places=4), "places must be 1, 2 or 3, got 4"),
         (
-            lambda: tuning.Diet(distinct=10**6).chains(reasoning.gcd_problems(1, 3), generator()),
+            lambda: reasoning.Size(places=1, max_steps=10),
+            r"max_steps must be below 10\*\*places = 10, got 10",
+        ),
+        (lambda: reasoning.Size(heads=3), "heads must be at least 1 and divide width=64, got heads=3"),
+        (lambda: reasoning.Size(batch=1), "batch must be an integer >= 2, got 1"),
+        (lambda: reasoning.Size(tune=0), "tune must be an integer >= 1, got 0"),
+        (lambda: reasoning.Size(rate="8e-3"), "rate must be a finite number > 0, got '8e-3'"),
+        (lambda: reasoning.export("small", 0, ["keto"], None), "diets must be among aligned.*'keto'"),
+        (lambda: reasoning.Diet(easiest=4, hardest=3), "hardest must be an integer >= 4"),
+        (
+            lambda: reasoning.Diet(distinct=10**6).chains(gcd_problems(1, 3), generator()),
             "must leave problems",
         ),
-        (lambda: tuning.study(0, diets=["keto"]), "diets must be among aligned.*'keto'"),
+        (lambda: reasoning.settings(diets=["keto"]), "diets must be among aligned.*'keto'"),
+        (lambda: reasoning.settings(diets="keto"), "diets must be among aligned.*'keto'"),
+        (lambda: reasoning.settings("huge"), "size must be 'small' or 'paper', got 'huge'"),
+        (lambda: reasoning.settings(seed=-1), "seed must be an integer >= 0, got -1"),
+        (lambda: reasoning.settings(colour=1), "settings must be size, diets and seed, got colour"),
     ],
 )
 def test_bad_input_is_named(call, message):
@@ -443,4 +492,4 @@ def test_bad_input_is_named(call, message):
 def test_encode_refuses_states_that_are_not_there(gcd):
     few = gcd.take(torch.arange(2))
     with pytest.raises(ValueError, match="written must hold 2 numbers from 0 to 8"):
-        reasoning.encode(few, torch.tensor([1, 9]), 2)
+        encode(few, torch.tensor([1, 9]), 2)

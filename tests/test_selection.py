@@ -9,14 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tsl import covariance, errors, prompts, selection, theory
+from tsl import covariance, errors, selection, theory
+from tsl.lab import catalogues
 
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def second_moments(tasks: selection.Catalogue) -> torch.Tensor:
+def second_moments(tasks: catalogues.Catalogue) -> torch.Tensor:
     return torch.stack([theory.second_moment(c, n) for c, n in zip(tasks.covs, tasks.lengths, strict=True)])
 
 
@@ -24,52 +25,10 @@ def hard_target(d: int) -> torch.Tensor:
     return covariance.power_law(d, 0.8, trace=float(d))
 
 
-@pytest.mark.parametrize("frame", [selection.turned(0.3), selection.shuffled, selection.unrelated])
-def test_catalogue_has_the_four_kinds_with_the_stated_spectra(frame):
-    tasks = selection.catalogue(7, 3, frame, generator(), jitter=0.0)
-    assert tasks.kind.tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
-    assert tasks.lengths == (20, 20, 20, 100, 100, 100) * 2
-    for cov, hard in zip(tasks.covs, tasks.hard.tolist(), strict=True):
-        wanted = covariance.power_law(7, 0.8 if hard else 0.2, trace=7.0).diagonal().sort().values
-        torch.testing.assert_close(torch.linalg.eigvalsh(cov), wanted)
-
-
-def test_frames_are_orthogonal_and_ordered_by_their_distance_from_the_standard_axes():
-    overlap = {}
-    for name, frame in {
-        "none": selection.turned(0.0),
-        "little": selection.turned(0.2),
-        "unrelated": selection.unrelated,
-    }.items():
-        basis = frame(15, generator(3))
-        torch.testing.assert_close(basis.T @ basis, torch.eye(15, dtype=torch.float64), atol=1e-12, rtol=0)
-        overlap[name] = basis.diagonal().square().mean().item()
-    assert overlap["none"] == pytest.approx(1)
-    assert overlap["little"] == pytest.approx(math.cos(0.2) ** 2, abs=0.02)  # the angle of a turn
-    assert overlap["unrelated"] < 0.3
-    shuffled = selection.shuffled(15, generator(1))
-    assert sorted(shuffled.argmax(0).tolist()) == list(range(15))
-    assert shuffled.unique().tolist() == [0, 1]
-
-
-def test_masses_and_uniform_weights_account_for_everything():
-    tasks = selection.catalogue(5, 2, selection.shuffled, generator())
-    torch.testing.assert_close(tasks.masses(tasks.uniform()), torch.full((4,), 0.25, dtype=torch.float64))
-    hard = tasks.masses(tasks.uniform(tasks.hard))
-    torch.testing.assert_close(hard, torch.tensor([0, 0, 0.5, 0.5], dtype=torch.float64))
-    assert tasks.only(tasks.hard).lengths == (20, 20, 100, 100)
-
-
-def test_catalogue_is_reproducible_and_random_only_through_its_generator():
-    first, again = (selection.catalogue(6, 2, selection.unrelated, generator(5)).covs for _ in range(2))
-    torch.testing.assert_close(first, again, rtol=0, atol=0)
-    assert not torch.allclose(first, selection.catalogue(6, 2, selection.unrelated, generator(6)).covs)
-
-
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10**6), d=st.integers(2, 6), copies=st.integers(1, 3), steps=st.integers(1, 8))
 def test_both_selections_lie_exactly_on_the_simplex(seed, d, copies, steps):
-    tasks = selection.catalogue(d, copies, selection.unrelated, generator(seed))
+    tasks = catalogues.catalogue(d, copies, catalogues.unrelated, generator(seed))
     for weights in (
         selection.select_tasks_qp(tasks.covs, hard_target(d)),
         selection.select_tasks(tasks.covs, tasks.lengths, hard_target(d), steps),
@@ -83,7 +42,7 @@ def test_both_selections_lie_exactly_on_the_simplex(seed, d, copies, steps):
 @given(seed=st.integers(0, 10**6))
 def test_qp_satisfies_the_optimality_conditions(seed):
     """KKT: the slope of the objective is the same on every task in use, and nowhere smaller."""
-    tasks = selection.catalogue(6, 2, selection.turned(0.6), generator(seed))
+    tasks = catalogues.catalogue(6, 2, catalogues.turned(0.6), generator(seed))
     target = covariance.power_law(6, 0.6, trace=6.0)
     weights = selection.select_tasks_qp(tasks.covs, target).requires_grad_()
     mean = torch.einsum("t,tij->ij", weights, tasks.covs)
@@ -103,14 +62,14 @@ def test_qp_of_two_commuting_tasks_is_the_least_squares_solution():
 
 
 def test_qp_recovers_a_target_that_is_a_mixture():
-    tasks = selection.catalogue(8, 1, selection.unrelated, generator(2))
+    tasks = catalogues.catalogue(8, 1, catalogues.unrelated, generator(2))
     truth = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
     target = torch.einsum("t,tij->ij", truth, tasks.covs)
     torch.testing.assert_close(selection.select_tasks_qp(tasks.covs, target), truth, atol=1e-5, rtol=0)
 
 
 def test_qp_shares_the_weight_of_identical_tasks():
-    tasks = selection.catalogue(6, 2, selection.turned(0.0), generator(), jitter=0.0)
+    tasks = catalogues.catalogue(6, 2, catalogues.turned(0.0), generator(), jitter=0.0)
     weights = selection.select_tasks_qp(tasks.covs, hard_target(6))
     torch.testing.assert_close(
         weights[tasks.hard], torch.full((4,), 0.25, dtype=torch.float64), atol=1e-3, rtol=0
@@ -118,7 +77,7 @@ def test_qp_shares_the_weight_of_identical_tasks():
 
 
 def test_gradient_of_the_objective_agrees_with_automatic_differentiation():
-    tasks = selection.catalogue(5, 2, selection.unrelated, generator(4))
+    tasks = catalogues.catalogue(5, 2, catalogues.unrelated, generator(4))
     tests = covariance.wishart(covariance.rotate(hard_target(5), generator(1)), 30, 6, generator(2))
     squares = second_moments(tasks)
     raw = torch.rand(8, generator=generator(9), dtype=torch.float64).requires_grad_()
@@ -137,7 +96,7 @@ def test_gradient_of_the_objective_agrees_with_automatic_differentiation():
 
 @pytest.mark.parametrize("steps", [1, 4, 10])
 def test_objective_is_the_error_that_theory_predicts_for_the_mixture(steps):
-    tasks = selection.catalogue(6, 1, selection.unrelated, generator(8))
+    tasks = catalogues.catalogue(6, 1, catalogues.unrelated, generator(8))
     squares = second_moments(tasks)
     weights = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
     value, _ = selection.log_error(
@@ -152,7 +111,7 @@ def test_objective_is_the_error_that_theory_predicts_for_the_mixture(steps):
 
 @pytest.mark.parametrize("steps", [1, 4, 12])
 def test_exact_selection_matches_a_search_of_the_whole_simplex(steps):
-    tasks = selection.catalogue(6, 1, selection.turned(0.7), generator(11))
+    tasks = catalogues.catalogue(6, 1, catalogues.turned(0.7), generator(11))
     target = hard_target(6)
     grid = 12
     points = [p for p in itertools.product(range(grid + 1), repeat=3) if sum(p) <= grid]
@@ -174,7 +133,7 @@ def test_exact_selection_matches_a_search_of_the_whole_simplex(steps):
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 10**6), steps=st.sampled_from([1, 4, 10]))
 def test_exact_selection_never_loses_to_the_alternatives(seed, steps):
-    tasks = selection.catalogue(8, 2, selection.shuffled, generator(seed))
+    tasks = catalogues.catalogue(8, 2, catalogues.shuffled, generator(seed))
     target = hard_target(8)
     weights = selection.select_tasks(tasks.covs, tasks.lengths, target, steps)
     error = selection.predicted_error(tasks.covs, weights, tasks.lengths, target, steps)
@@ -199,8 +158,8 @@ def test_exact_selection_prefers_the_longer_of_two_equal_tasks_and_the_program_c
 
 def test_selection_turns_with_the_whole_problem():
     """Rotating every task and the target together changes nothing."""
-    tasks = selection.catalogue(6, 2, selection.turned(0.5), generator(21))
-    basis = selection.unrelated(6, generator(22))
+    tasks = catalogues.catalogue(6, 2, catalogues.turned(0.5), generator(21))
+    basis = catalogues.unrelated(6, generator(22))
 
     def turn(cov):
         turned = basis @ cov @ basis.mT
@@ -212,7 +171,7 @@ def test_selection_turns_with_the_whole_problem():
 
 
 def test_isotropic_target_wants_easy_long_tasks():
-    tasks = selection.catalogue(20, 2, selection.turned(0.2), generator(1))
+    tasks = catalogues.catalogue(20, 2, catalogues.turned(0.2), generator(1))
     weights = selection.select_tasks(tasks.covs, tasks.lengths, torch.eye(20, dtype=torch.float64), 4)
     assert tasks.masses(weights)[1] > 0.95
 
@@ -228,7 +187,7 @@ def test_selection_accepts_tasks_that_miss_directions():
 
 def test_finite_context_selection_is_best_on_prompts_of_that_length():
     """What is best with unlimited context overthinks on short prompts; averaging over them repairs that."""
-    tasks = selection.catalogue(10, 4, selection.shuffled, generator(2))
+    tasks = catalogues.catalogue(10, 4, catalogues.shuffled, generator(2))
     grams = covariance.wishart(hard_target(10), 60, 64, generator(3))
     unlimited = selection.select_tasks(tasks.covs, tasks.lengths, hard_target(10), 12)
     finite = selection.select_tasks(tasks.covs, tasks.lengths, hard_target(10), 12, grams)
@@ -242,30 +201,16 @@ def test_finite_context_selection_is_best_on_prompts_of_that_length():
 
 
 def test_average_over_copies_of_the_target_changes_nothing():
-    tasks = selection.catalogue(5, 1, selection.turned(0.4), generator(6))
+    tasks = catalogues.catalogue(5, 1, catalogues.turned(0.4), generator(6))
     target = hard_target(5)
     once = selection.select_tasks(tasks.covs, tasks.lengths, target, 4)
     often = selection.select_tasks(tasks.covs, tasks.lengths, target, 4, target.expand(7, 5, 5))
     torch.testing.assert_close(once, often, atol=1e-5, rtol=0)
 
 
-def test_one_batch_keeps_the_moments_of_every_prompt():
-    mixture = prompts.TaskMixture([hard_target(4), torch.eye(4, dtype=torch.float64)], [0.5, 0.5], [5, 9])
-    groups = mixture.sample(20, generator(0))
-    joined = selection.one_batch(groups).moments()
-    for name in ("gram", "cross", "w"):
-        apart = torch.cat([getattr(group.moments(), name) for group in groups])
-        torch.testing.assert_close(getattr(joined, name), apart)
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: selection.catalogue(0, 1, selection.shuffled, generator()), "d must"),
-        (lambda: selection.catalogue(3, 0, selection.shuffled, generator()), "copies must"),
-        (lambda: selection.catalogue(3, 1, selection.shuffled, generator(), jitter=0.5), "jitter must"),
-        (lambda: selection.turned(-1.0), "angle must"),
-        (lambda: selection.one_batch([]), "groups must"),
         (
             lambda: selection.select_tasks_qp(torch.eye(3)[None].double(), torch.eye(2).double()),
             "dimension d",

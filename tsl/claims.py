@@ -330,8 +330,8 @@ def _storable(check: Check) -> dict[str, Any]:
 
 def _names_function(entry: Any) -> bool:
     """Whether `entry` reads ``module.function`` with a module that the package has."""
-    match = re.fullmatch(r"(\w+)\.(\w+)", entry) if isinstance(entry, str) else None
-    return match is not None and (paths.PACKAGE / f"{match[1]}.py").is_file()
+    match = re.fullmatch(r"((?:\w+\.)+)\w+", entry) if isinstance(entry, str) else None
+    return match is not None and (paths.PACKAGE / f"{match[1][:-1].replace('.', '/')}.py").is_file()
 
 
 def box(claim: Claim, measurement: dict[str, Any]) -> str:

@@ -40,7 +40,7 @@ def squared_error(chain: Float[Tensor, "B k d"], w: Float[Tensor, "B d"]) -> Flo
 
 def propagated_error(
     gram: Float[Tensor, "*B d d"], gamma: Float[Tensor, "*C d d"], steps: int
-) -> Float[Tensor, "*B k"]:
+) -> Float[Tensor, "*S k"]:
     """Error after each step of the pseudo-Newton iteration, averaged exactly over w* ~ N(0, I): ‖(I − Γ⁻¹Σ̂)^j‖_F².
 
     Parameters
@@ -62,14 +62,16 @@ def propagated_error(
     _validate.invertible("gamma", gamma, batch=True)
     _validate.same_dimension(gram=gram, gamma=gamma)
     try:
-        torch.broadcast_shapes(gram.shape, gamma.shape)
+        shape = torch.broadcast_shapes(gram.shape, gamma.shape)
     except RuntimeError:
         raise ValueError(
             f"gamma must hold one matrix or a batch that broadcasts against gram's {tuple(gram.shape)}, "
             f"got {tuple(gamma.shape)}"
         ) from None
-    step = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device) - torch.linalg.solve(gamma, gram)
-    power = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device).expand_as(step)
+    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    # Expanded, because `solve` reads a batch with one axis less than that of gamma as vectors where the sizes agree.
+    step = identity - torch.linalg.solve(gamma, gram.expand(shape))
+    power = identity.expand_as(step)
     errors = [power.square().sum((-1, -2))]
     for _ in range(steps):
         power = step @ power
@@ -154,6 +156,13 @@ def z_scores(values: Tensor, expected: Any, dim: int = 0) -> Tensor:
         raise ValueError(f"expected must have shape {tuple(mean.shape)}, got shape {tuple(target.shape)}")
     gap = mean - target
     return torch.where(gap == 0, 0, gap / spread)
+
+
+def geometric_mean(values: Tensor, dim: int = 0) -> Tensor:
+    """Geometric mean of positive values along an axis."""
+    logs = _logarithm("values", values)
+    _replicas(logs, dim)
+    return logs.mean(dim).exp()
 
 
 def geometric_interval(

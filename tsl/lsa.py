@@ -352,8 +352,11 @@ def empirical_optimum(moments: Moments) -> Float[Tensor, "d d"]:
     size, d = moments.w.shape
     if size < d:
         raise ValueError(f"moments must hold at least d={d} prompts, got {size}")
-    second = _validate.invertible("sum of b bᵀ over the prompts of moments", moments.cross.mT @ moments.cross)
-    return torch.linalg.solve(second, moments.w.mT @ moments.cross, left=False)
+    # In units of its own size each entry of b counts the same, so that features in unlike units do not look singular.
+    scale = moments.cross.abs().amax(0).clamp(min=torch.finfo(moments.cross.dtype).tiny)
+    seen = moments.cross / scale
+    second = _validate.invertible("sum of b bᵀ over the prompts of moments", seen.mT @ seen)
+    return torch.linalg.solve(second, moments.w.mT @ seen, left=False) / scale
 
 
 def train_lsa(

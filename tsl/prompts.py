@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -233,3 +234,31 @@ class TaskMixture:
         """Draw the moments of prompts, each from a task drawn with its probability, in one batch ordered by task."""
         drawn = self._drawn(size, generator)
         return join([sample_moments(law, n, count, generator=generator) for law, n, count in drawn])
+
+
+def one_batch(groups: Sequence[Prompts]) -> Prompts:
+    """Join prompts of different lengths into one batch that linear attention cannot tell from them.
+
+    Short prompts are padded with zero examples up to the longest, of length N, and scaled by √(N/n), which
+    leaves the moments XᵀX/n and Xᵀy/n as they were.
+
+    Parameters
+    ----------
+    groups : sequence of Prompts
+        At least one, such as `TaskMixture.sample` returns.
+
+    Returns
+    -------
+    Prompts
+    """
+    if not groups:
+        raise ValueError("groups must hold at least one batch of prompts, got none")
+    _validate.same_dimension(**{f"groups[{index}]": group.w for index, group in enumerate(groups)})
+    longest = max(group.x.shape[1] for group in groups)
+    xs, ys = [], []
+    for group in groups:
+        n = group.x.shape[1]
+        scale = math.sqrt(longest / n)
+        xs.append(torch.nn.functional.pad(scale * group.x, (0, 0, 0, longest - n)))
+        ys.append(torch.nn.functional.pad(scale * group.y, (0, longest - n)))
+    return Prompts(torch.cat(xs), torch.cat(ys), torch.cat([group.w for group in groups]))

@@ -1,4 +1,4 @@
-"""Which tasks to train on: the paper's quadratic program, the exact error after k steps, and catalogues.
+"""Which tasks to train on: the paper's quadratic program, and the exact error after k steps.
 
 A model trained on a mixture π of tasks thinks with the fixed preconditioner Γ⁻¹ = E[Σ̂] E[Σ̂²]⁻¹
 (`theory.gamma_mixture`). The quadratic program (Section 4 of arXiv 2510.03605) asks that the mean covariance
@@ -8,178 +8,22 @@ resemble the target's; `select_tasks` minimises what one cares about, the error 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import cvxpy as cp
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
 
 from tsl import _validate, covariance, laws, theory
-from tsl.prompts import Prompts
 from tsl.theory import Features
-
-KINDS = ("easy-short", "easy-long", "hard-short", "hard-long")
-EASY, HARD = 0.2, 0.8  # spectral exponents alpha
-SHORT, LONG = 20, 100  # B, read as the length of a training prompt
 
 Array = NDArray[np.float64]
 #: Laws of features, or covariances of Gaussian ones.
 Tasks = Sequence[Features] | Float[Tensor, "T d d"]
-
-
-@dataclass(frozen=True)
-class Catalogue:
-    """Training tasks on offer, each easy or hard and short or long.
-
-    Parameters
-    ----------
-    covs : Tensor of shape (T, d, d)
-        Feature covariance Λ_ℓ of each task, of trace d.
-    lengths : tuple of int
-        Prompt length n_ℓ of each task.
-    hard : Tensor of shape (T,), bool
-        Whether the task is a hard one.
-    """
-
-    covs: Float[Tensor, "T d d"]
-    lengths: tuple[int, ...]
-    hard: Bool[Tensor, " T"]
-
-    def __post_init__(self) -> None:
-        if self.covs.dim() != 3 or not len(self.covs) == len(self.lengths) == len(self.hard) >= 1:
-            raise ValueError(
-                "covs, lengths and hard must name the same tasks, at least one, got "
-                f"{tuple(self.covs.shape)}, {len(self.lengths)} and {tuple(self.hard.shape)}"
-            )
-
-    @property
-    def kind(self) -> Tensor:
-        """Index into `KINDS` of each task."""
-        long = torch.tensor(self.lengths, device=self.hard.device) > (SHORT + LONG) / 2
-        return 2 * self.hard.long() + long.long()
-
-    def masses(self, weights: Float[Tensor, " T"]) -> Float[Tensor, " 4"]:
-        """Total weight of each of the four `KINDS`."""
-        return torch.zeros(4, dtype=weights.dtype, device=weights.device).index_add_(0, self.kind, weights)
-
-    def only(self, keep: Bool[Tensor, " T"]) -> Catalogue:
-        """The tasks marked by `keep`; ValueError if there are none."""
-        chosen = torch.nonzero(keep).flatten().tolist()
-        return Catalogue(self.covs[chosen], tuple(self.lengths[i] for i in chosen), self.hard[chosen])
-
-    def uniform(self, keep: Bool[Tensor, " T"] | None = None) -> Float[Tensor, " T"]:
-        """Equal weights on the tasks marked by `keep` (by default all), zero elsewhere; ValueError if none is marked."""
-        mask = (torch.ones_like(self.hard) if keep is None else keep).to(self.covs.dtype)
-        if not mask.any():
-            raise ValueError(f"keep must mark at least one of the {len(mask)} tasks, got none")
-        return mask / mask.sum()
-
-
-def catalogue(
-    d: int,
-    copies: int,
-    frame: Callable[[int, torch.Generator], Tensor],
-    generator: torch.Generator,
-    jitter: float = 0.05,
-) -> Catalogue:
-    """Draw a catalogue: `copies` tasks of each of the four kinds, each with its own eigenbasis and exponent.
-
-    The exponents 0.2 and 0.8 and the lengths 20 and 100 are the paper's; the random eigenbases, the jitter
-    and the common trace d are our choice.
-
-    Parameters
-    ----------
-    d : int
-        Feature dimension, at least 1.
-    copies : int
-        Tasks of each kind, at least 1.
-    frame : callable
-        ``frame(d, generator)`` draws the orthogonal matrix whose columns are a task's eigenvectors, from
-        the strongest to the weakest: `turned`, `shuffled` or `unrelated`.
-    generator : torch.Generator
-        Source of randomness.
-    jitter : float
-        Half width of the uniform disturbance of the spectral exponent, between 0 and 0.2.
-
-    Returns
-    -------
-    Catalogue
-        4 · `copies` tasks in the order of `KINDS`.
-    """
-    _validate.positive_int("d", d)
-    _validate.positive_int("copies", copies)
-    if not 0 <= jitter <= EASY:
-        raise ValueError(f"jitter must lie between 0 and {EASY}, got {jitter!r}")
-    covs = []
-    for alpha in (EASY, HARD):
-        for _ in range(2 * copies):
-            shift = (2 * torch.rand((), generator=generator, device=generator.device).item() - 1) * jitter
-            basis = frame(d, generator)
-            cov = basis @ covariance.power_law(d, alpha + shift, trace=float(d)).to(basis) @ basis.mT
-            covs.append((cov + cov.mT) / 2)
-    lengths = ((SHORT,) * copies + (LONG,) * copies) * 2
-    hard = torch.arange(4 * copies, device=generator.device) >= 2 * copies
-    return Catalogue(torch.stack(covs), lengths, hard)
-
-
-def turned(angle: float) -> Callable[[int, torch.Generator], Tensor]:
-    """Eigenbases near the standard one: each axis turns by about `angle` radians in a random direction."""
-    _validate.non_negative("angle", angle)
-
-    def frame(d: int, generator: torch.Generator) -> Tensor:
-        noise = _gaussian(d, generator)
-        skew = (noise - noise.mT) / math.sqrt(2 * max(d - 1, 1))  # rows of mean square norm 1
-        return torch.linalg.matrix_exp(angle * skew)
-
-    return frame
-
-
-def shuffled(d: int, generator: torch.Generator) -> Tensor:
-    """Eigenbases that permute the standard axes: every task is strong in other skills, and all commute."""
-    order = torch.randperm(d, generator=generator, device=generator.device)
-    return torch.eye(d, dtype=torch.float64, device=generator.device)[:, order]
-
-
-def unrelated(d: int, generator: torch.Generator) -> Tensor:
-    """Eigenbases drawn uniformly from the orthogonal group (Haar measure)."""
-    return covariance.haar(d, generator)
-
-
-def one_batch(groups: Sequence[Prompts]) -> Prompts:
-    """Join prompts of different lengths into one batch that linear attention cannot tell from them.
-
-    Short prompts are padded with zero examples up to the longest, of length N, and scaled by √(N/n), which
-    leaves the moments XᵀX/n and Xᵀy/n as they were.
-
-    Parameters
-    ----------
-    groups : sequence of Prompts
-        At least one, such as `TaskMixture.sample` returns.
-
-    Returns
-    -------
-    Prompts
-    """
-    if not groups:
-        raise ValueError("groups must hold at least one batch of prompts, got none")
-    _validate.same_dimension(**{f"groups[{index}]": group.w for index, group in enumerate(groups)})
-    longest = max(group.x.shape[1] for group in groups)
-    xs, ys = [], []
-    for group in groups:
-        n = group.x.shape[1]
-        scale = math.sqrt(longest / n)
-        xs.append(torch.nn.functional.pad(scale * group.x, (0, 0, 0, longest - n)))
-        ys.append(torch.nn.functional.pad(scale * group.y, (0, longest - n)))
-    return Prompts(torch.cat(xs), torch.cat(ys), torch.cat([group.w for group in groups]))
-
-
-def _gaussian(d: int, generator: torch.Generator) -> Tensor:
-    return torch.randn((d, d), generator=generator, dtype=torch.float64, device=generator.device)
 
 
 def predicted_error(

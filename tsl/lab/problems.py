@@ -1,6 +1,6 @@
-"""Reasoning in miniature: a decoder that reads a question character by character, works, and answers.
+"""Questions of chapter 10 with their worked chains, and how they are written.
 
-Two families of questions with one surface form, so that they differ in what the work *means* and in nothing else:
+Two families with one surface form, so that they differ in what the work *means* and in nothing else:
 
 ========  ====================================================  ===========================================
 family    a question and its work                               what a state says
@@ -16,15 +16,14 @@ or ``=`` (answer). A budget on thinking is therefore one forced character.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from jaxtyping import Int
+from torch import Tensor
 
 from tsl import _validate
-from tsl.gpt import Block, Cache, init_gpt2
 
 SYMBOLS = "0123456789;=gp."
 GO, END, BLANK = (SYMBOLS.index(symbol) for symbol in ";=.")
@@ -107,10 +106,6 @@ def root_problems(places: int = 2, max_steps: int = 8) -> Problems:
         Decimal places of every number, and the modulus 10^places.
     max_steps : int
         Longest chain: candidates are x = 1 … ``max_steps``.
-
-    Returns
-    -------
-    Problems
     """
     b, c = _pairs(places, max_steps)
     x = torch.arange(1, max_steps + 1).expand(len(b), max_steps)
@@ -139,11 +134,6 @@ def split(problems: Problems, held_out: float, generator: torch.Generator) -> tu
     """Split at random into problems to learn from and a share ``held_out`` to be tested on.
 
     The pair (a, b) and its mirror (b, a) go to the same side: one would give the other away.
-
-    Raises
-    ------
-    ValueError
-        If ``held_out`` does not lie strictly between 0 and 1.
     """
     if not 0 < held_out < 1:
         raise ValueError(f"held_out must lie strictly between 0 and 1, got {held_out!r}")
@@ -174,6 +164,12 @@ def spell(tokens: Int[Tensor, " T"]) -> str:
     return "".join(SYMBOLS[token] for token in tokens.tolist()).rstrip(".")
 
 
+def worked(problems: Problems, question: Sequence[int], places: int) -> str:
+    """Text of the natural chain of one of the problems."""
+    chosen = problems.take((problems.question == torch.tensor(question)).all(1))
+    return spell(encode(chosen, chosen.steps, places)[0])
+
+
 def encode(problems: Problems, written: Int[Tensor, " P"], places: int) -> Int[Tensor, "P T"]:
     """Write problems down: question, the first ``written`` states, answer, and blanks up to the longest.
 
@@ -190,11 +186,6 @@ def encode(problems: Problems, written: Int[Tensor, " P"], places: int) -> Int[T
     -------
     Tensor, shape (P, T)
         Tokens, T = (2 places + 1)(max(written) + 1) + 1 + places.
-
-    Raises
-    ------
-    ValueError
-        If ``written`` asks for states that are not there.
     """
     S = problems.states.shape[1]
     if written.shape != problems.steps.shape or int(written.min()) < 0 or int(written.max()) > S:
@@ -209,148 +200,3 @@ def encode(problems: Problems, written: Int[Tensor, " P"], places: int) -> Int[T
     tokens = torch.cat([question, work, question.new_full((P, 1 + places), BLANK)], 1)
     answer = torch.cat([question.new_full((P, 1), END), digits(problems.answer, places)], 1)
     return tokens.scatter(1, (stride * (written + 1))[:, None] + torch.arange(1 + places), answer)
-
-
-class CharGPT(nn.Module):
-    """A GPT over characters, made of the blocks of `tsl.gpt`.
-
-    Positions are learned, and factored (our choice): which state of the chain, plus which character of the state. All
-    states share what a place in a state means, which makes the step from one state to the next quick to learn.
-
-    Parameters
-    ----------
-    places, max_steps : int
-        Decimal places of the numbers, and longest chain that positions are made for.
-    layers, heads, width : int
-        Shape of the model; see `tsl.gpt.Block`.
-    generator : torch.Generator
-        Source of the initial weights.
-    """
-
-    def __init__(
-        self, places: int, max_steps: int, layers: int, heads: int, width: int, generator: torch.Generator
-    ) -> None:
-        super().__init__()
-        for name, value in (
-            ("places", places),
-            ("max_steps", max_steps),
-            ("layers", layers),
-            ("width", width),
-        ):
-            _validate.positive_int(name, value)
-        self.places, self.max_steps, self.stride = places, max_steps, 2 * places + 1
-        self.symbol = nn.Embedding(len(SYMBOLS), width)
-        self.state = nn.Embedding(max_steps + 2, width)
-        self.place = nn.Embedding(self.stride, width)
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
-        self.norm = nn.LayerNorm(width)
-        self.read_out = nn.Linear(width, len(SYMBOLS), bias=False)
-        init_gpt2(self, layers, generator)
-        with torch.no_grad():  # 0.02 suits a width of 2500: start a narrow model at its own scale, width^-1/2
-            for weight in self.parameters():
-                if weight.ndim == 2:
-                    weight.mul_(width**-0.5 / 0.02)
-
-    def forward(
-        self, tokens: Int[Tensor, "B T"], caches: list[Cache] | None = None
-    ) -> Float[Tensor, "B T symbols"]:
-        """Logits of the character after each character; with caches, ``tokens`` go on where those end."""
-        start = caches[0].length if caches else 0
-        where = torch.arange(start, start + tokens.shape[1], device=tokens.device)
-        if int(where[-1]) >= self.stride * (self.max_steps + 2):
-            raise ValueError(f"tokens must fit max_steps={self.max_steps}, got position {int(where[-1])}")
-        h = self.symbol(tokens) + self.state(where // self.stride) + self.place(where % self.stride)
-        for index, block in enumerate(self.blocks):
-            # One new token sees everything; several after a cache are never asked for here.
-            h = block(h, caches[index] if caches else None)
-        return self.read_out(self.norm(h))
-
-    def loss(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, ""]:
-        """Mean cross-entropy of all that follows the question: work, markers, and answer."""
-        target = tokens[:, self.stride :]
-        logits = self(tokens[:, :-1])[:, self.stride - 1 :]
-        return nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=BLANK)
-
-
-class Thought(NamedTuple):
-    """What a model does with P questions when it must think for 0, 1, …, K steps.
-
-    Parameters
-    ----------
-    answer : Tensor, shape (P, K + 1)
-        Answer after a chain cut, or drawn out, to each length.
-    would_stop : Tensor, shape (P, K + 1)
-        Whether the model prefers ``=`` to ``;`` at that length.
-    states : Tensor, shape (P, K, 2)
-        The chain it wrote.
-    """
-
-    answer: Int[Tensor, "P K1"]
-    would_stop: Bool[Tensor, "P K1"]
-    states: Int[Tensor, "P K 2"]
-
-    def natural(self) -> Int[Tensor, " P"]:
-        """Length at which the model, once it has begun to think, would have stopped by itself; K if it would not."""
-        K = self.would_stop.shape[1] - 1
-        begun = self.would_stop[:, 1:]
-        return torch.where(begun.any(1), begun.int().argmax(1) + 1, K)
-
-
-@torch.no_grad()
-def think(model: CharGPT, problems: Problems, budget: int) -> Thought:
-    """Answer every question after each number of steps 0 … ``budget``, in one greedy pass with a cache.
-
-    After each state the model is forced to answer (``=``), its answer is noted, the cache is wound back, and the model
-    is forced to go on (``;``). Digits are the model's own choice among digits.
-
-    Parameters
-    ----------
-    model : CharGPT
-        The model.
-    problems : Problems
-        Questions; the solutions are not shown.
-    budget : int
-        Longest chain, 0 … ``model.max_steps``.
-
-    Returns
-    -------
-    Thought
-
-    Raises
-    ------
-    ValueError
-        If ``budget`` is negative or more than the model has positions for.
-    """
-    _validate.at_least("budget", budget, 0)
-    if budget > model.max_steps:
-        raise ValueError(f"budget must be at most max_steps={model.max_steps}, got {budget}")
-    places, P = model.places, len(problems)
-    length = model.stride * (budget + 1) + 1 + places
-    caches = [Cache(length) for _ in model.blocks]
-    device = model.read_out.weight.device
-    question = torch.cat([problems.family[:, None], digits(problems.question, places).flatten(1)], 1)
-    logits = model(question.to(device), caches)[:, -1]
-    answers, stops, states = [], [], []
-    for step in range(budget + 1):
-        stops.append(logits[:, END] > logits[:, GO])
-        mark = caches[0].length
-        answers.append(_write(model, caches, P, END, 1)[0][:, 0])
-        for cache in caches:  # forget the answer
-            cache.length = mark
-        if step < budget:
-            state, logits = _write(model, caches, P, GO, 2)
-            states.append(state)
-    chain = torch.stack(states, 1) if states else question.new_zeros(P, 0, 2)
-    return Thought(torch.stack(answers, 1).cpu(), torch.stack(stops, 1).cpu(), chain.cpu())
-
-
-def _write(model: CharGPT, caches: list[Cache], size: int, marker: int, count: int) -> tuple[Tensor, Tensor]:
-    """Force a marker, let the model write ``count`` numbers; return them, (size, count), and the logits after them."""
-    token = torch.full((size, 1), marker, device=model.read_out.weight.device)
-    written = []
-    for _ in range(count * model.places):
-        token = model(token, caches)[:, -1:, :10].argmax(-1)
-        written.append(token)
-    logits = model(token, caches)[:, -1]
-    powers = 10 ** torch.arange(model.places - 1, -1, -1, device=token.device)
-    return (torch.cat(written, 1).view(size, count, model.places) * powers).sum(-1), logits

@@ -1,6 +1,6 @@
 """The experiment of chapter 10: one generalist, tuned on different worked chains, then made to think for longer.
 
-Every seed has a *base*, trained a little on both families of `tsl.reasoning`, with direct answers and with worked
+Every seed has a *base*, trained a little on both families of `tsl.lab.problems`, with direct answers and with worked
 chains. From this base start several tunings that differ only in the chains they are shown (a `Diet`). All tunings
 go on seeing direct answers of both families, so that none forgets the questions: with a budget of no steps they
 start level, and what happens with more steps is the doing of the chains.
@@ -8,8 +8,6 @@ start level, and what happens with more steps is the doing of the chains.
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
@@ -18,10 +16,14 @@ from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from tsl import _validate, paths, reasoning, records, training, versions
-from tsl.reasoning import CharGPT, Problems
+from tsl import _validate, paths, training
+from tsl.lab import chargpt, records
+from tsl.lab.chargpt import CharGPT
+from tsl.lab.problems import Problems, draw, encode, gcd_problems, root_problems, split
+from tsl.lab.records import Record
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ DIETS = {
     "elastic": Diet(elastic=True),
     "elastic misaligned": Diet(gcd=0.0, elastic=True),
 }
+#: What the base is trained on.
+BASE = Diet(gcd=0.5)
 
 
 @dataclass(frozen=True)
@@ -115,11 +119,6 @@ class Size:
         _validate.at_least("batch", self.batch, 2)  # half a batch of direct answers
         _validate.positive("rate", self.rate)
 
-    @property
-    def digest(self) -> str:
-        """Eight digits that tell sizes apart, for names of files."""
-        return versions.digest(json.dumps(asdict(self), sort_keys=True), length=8)
-
     def model(self, generator: torch.Generator) -> CharGPT:
         """A fresh model of this size."""
         return CharGPT(self.places, self.max_steps, self.layers, self.heads, self.width, generator)
@@ -135,6 +134,8 @@ DIRECT = 0.2
 SMALL = Size()
 #: Three-digit numbers and a model fit for a GPU.
 PAPER = Size(places=3, max_steps=12, layers=6, heads=8, width=256, batch=512, base=6000, tune=4000, rate=1e-3)
+#: Sizes by name, as on the command line.
+SIZES = {"small": SMALL, "paper": PAPER}
 
 
 class Material(NamedTuple):
@@ -148,8 +149,8 @@ class Material(NamedTuple):
 
 def material(size: Size, generator: torch.Generator) -> Material:
     """All problems of both families; a fifth is held out, and at most `EXAM` of them are asked."""
-    gcd, gcd_test = reasoning.split(reasoning.gcd_problems(size.places, size.max_steps), 0.2, generator)
-    root, root_test = reasoning.split(reasoning.root_problems(size.places, size.max_steps), 0.2, generator)
+    gcd, gcd_test = split(gcd_problems(size.places, size.max_steps), 0.2, generator)
+    root, root_test = split(root_problems(size.places, size.max_steps), 0.2, generator)
     return Material(gcd, root, _some(gcd_test, generator), _some(root_test, generator))
 
 
@@ -159,11 +160,7 @@ def _some(problems: Problems, generator: torch.Generator) -> Problems:
     return problems.take(torch.randperm(len(problems), generator=generator)[:EXAM])
 
 
-#: Sizes by name, as on the command line.
-SIZES = {"small": SMALL, "paper": PAPER}
-
-
-def train(
+def tune(
     model: CharGPT,
     problems: Material,
     diet: Diet,
@@ -210,9 +207,9 @@ def train(
         worked = _mix(chains, problems.root, int(share.sum()), batch, data)
         anywhere = torch.randint(1, longest + 1, (batch,), generator=data)
         written = anywhere if diet.elastic else worked.steps
-        work = reasoning.encode(worked, written, model.places)
+        work = encode(worked, written, model.places)
         asked = _mix(problems.gcd, problems.root, batch // 4, batch // 2, data)
-        direct = reasoning.encode(asked, torch.zeros_like(asked.steps), model.places)
+        direct = encode(asked, torch.zeros_like(asked.steps), model.places)
         total = trained.loss(work.to(device)) + DIRECT * trained.loss(direct.to(device))
         return total, work.numel() + direct.numel()
 
@@ -225,10 +222,10 @@ def train(
 def _mix(gcd: Problems, root: Problems, first: int, size: int, generator: torch.Generator) -> Problems:
     """``first`` problems of one family, then others of the other family, ``size`` in all."""
     counts = ((gcd, first), (root, size - first))
-    return Problems.join(*(reasoning.draw(pool, n, generator) for pool, n in counts if n))
+    return Problems.join(*(draw(pool, n, generator) for pool, n in counts if n))
 
 
-def evaluate(model: CharGPT, problems: Problems) -> dict[str, Any]:
+def examine(model: CharGPT, problems: Problems) -> dict[str, Any]:
     """Accuracy by difficulty and by length of the chain.
 
     Returns
@@ -240,10 +237,9 @@ def evaluate(model: CharGPT, problems: Problems) -> dict[str, Any]:
         1, 2, 3 … as the root search does.
     """
     S = model.max_steps
-    thought = reasoning.think(model, problems, S)
+    thought = chargpt.think(model, problems, S)
     right = (thought.answer == problems.answer[:, None]).double()
     stop = thought.natural()
-    at_stop = right.gather(1, stop[:, None]).squeeze(1)
     wanted = torch.arange(S) < problems.steps[:, None]
     faithful = ((thought.states == problems.states).all(2) | ~wanted).all(1) & (stop == problems.steps)
     counting = (thought.states[:, :, 0] == torch.arange(1, S + 1)).double().mean()
@@ -253,9 +249,13 @@ def evaluate(model: CharGPT, problems: Problems) -> dict[str, Any]:
         return [values[group].double().mean(0).tolist() for group in groups]
 
     return {
-        "accuracy": mean(right), "natural": mean(at_stop), "stop": mean(stop), "exact": mean(faithful),
-        "counts": [int(group.sum()) for group in groups], "candidate": float(counting),
-    }  # fmt: skip
+        "accuracy": mean(right),
+        "natural": mean(thought.at_stop() == problems.answer),
+        "stop": mean(stop),
+        "exact": mean(faithful),
+        "counts": [int(group.sum()) for group in groups],
+        "candidate": float(counting),
+    }
 
 
 def reduced(model: CharGPT, problems: Problems) -> list[list[float]]:
@@ -274,76 +274,148 @@ def reduced(model: CharGPT, problems: Problems) -> list[list[float]]:
     columns = []
     for k in range(S + 1):
         left = problems.states[:, k - 1] if k else problems.question
-        answer = reasoning.think(model, replace(problems, question=left), 0).answer[:, 0]
+        answer = chargpt.think(model, replace(problems, question=left), 0).answer[:, 0]
         columns.append(((answer == problems.answer) | (problems.steps <= k)).double())
     right = torch.stack(columns, 1)
     return [right[problems.steps == n].mean(0).tolist() for n in range(1, S + 1)]
 
 
-def study(
-    seed: int,
-    size: Size = SMALL,
-    diets: Sequence[str] = tuple(DIETS),
-    keep: Path | None = None,
-    device: str = "cpu",
+def settings(
+    size: str = "small", diets: str | Sequence[str] = tuple(DIETS), seed: int = 0, **others: Any
+) -> dict[str, Any]:
+    """Settings of a study, checked, with all that the names stand for written out: what a record is keyed by.
+
+    Parameters
+    ----------
+    size : str
+        A name of `SIZES`.
+    diets : str or sequence of str
+        Names of `DIETS`.
+    seed : int
+        Root of weights, data, and of what is held out.
+    """
+    if others:
+        raise ValueError(f"settings must be size, diets and seed, got {', '.join(others)}")
+    _validate.at_least("seed", seed, 0)
+    names = [diets] if isinstance(diets, str) else list(diets)
+    _check_diets(names)
+    return {
+        "size": asdict(_known(size)),
+        "diets": {name: asdict(DIETS[name]) for name in names},
+        "seed": seed,
+    }
+
+
+def job(
+    settings: Mapping[str, Any],
+    checkpoints: Path | str | None = None,
     progress: bool = False,
+    device: torch.device | str = "cpu",
 ) -> dict[str, Any]:
     """Train a base and tune it on every diet; test base and tunings on held-out problems of both families.
 
     Parameters
     ----------
-    seed : int
-        Root of weights, data, and of what is held out.
-    size : Size
-        How large.
-    diets : sequence of str
-        Names among `DIETS`.
-    keep : path, optional
+    settings : mapping
+        See `settings`.
+    checkpoints : path, optional
         Folder for checkpoints, from which an interrupted study goes on.
-    device : str
-        Where to train.
     progress : bool
         See `tsl.training.fit`.
+    device : device
+        Where to train.
 
     Returns
     -------
     dict
-        For ``"base"`` and each diet: what `evaluate` returns for ``"gcd"`` (with `reduced`) and for ``"root"``, and the
+        For ``"base"`` and each diet: what `examine` returns for ``"gcd"`` (with `reduced`) and for ``"root"``, and the
         ``"seconds"`` of training.
     """
-    _check_diets(diets)
+    size, seed = Size(**settings["size"]), settings["seed"]
     stream = torch.Generator().manual_seed(seed)
     problems = material(size, stream)
     base = size.model(stream).to(device)
 
-    def run(model: CharGPT, name: str, start: str = "") -> dict[str, Any]:
-        diet, schedule = _course(size, name)
-        file = checkpoint(keep, size, seed, name) if keep else None
-        identity = _identity(size, seed, start)
-        history = train(model, problems, diet, schedule, size.batch, stream, file, progress, identity)
-        gcd, root = (evaluate(model, test) for test in (problems.gcd_test, problems.root_test))
+    def run(model: CharGPT, name: str, diet: Diet, steps: int, start: str = "") -> dict[str, Any]:
+        file = checkpoint(Path(checkpoints), size, seed, name) if checkpoints else None
+        schedule, identity = training.Schedule(steps, size.rate), _identity(size, seed, start)
+        history = tune(model, problems, diet, schedule, size.batch, stream, file, progress, identity)
+        gcd, root = (examine(model, test) for test in (problems.gcd_test, problems.root_test))
         gcd["reduced"] = reduced(model, problems.gcd_test)
         return {"gcd": gcd, "root": root, "seconds": history.seconds}
 
-    result = {"base": run(base, "base")}
+    result = {"base": run(base, "base", BASE, size.base)}
     start = training.digest(base.state_dict())
-    for name in diets:
+    for name, diet in settings["diets"].items():
         stream.manual_seed(1000 * (seed + 1) + list(DIETS).index(name))  # whichever other diets are asked for
-        result[name] = run(deepcopy(base), name, start)
+        result[name] = run(deepcopy(base), name, Diet(**diet), size.tune, start)
     return result
 
 
-def _check_diets(diets: Sequence[str]) -> None:
-    unknown = [name for name in diets if name not in DIETS]
+def headline(record: Record) -> str:
+    """One line on a record: its seed, and the share of exact answers of base and tunings with natural chains."""
+    shares = (f"{name} {average([record], name, 'natural').item():.3g}" for name in record["result"])
+    return f"seed={record['settings']['seed']}: {', '.join(shares)}"
+
+
+def average(
+    runs: Sequence[Record], diet: str, what: str, low: int = 1, high: int | None = None, family: str = "gcd"
+) -> Float[Tensor, "R ..."]:
+    """Mean over held-out problems of ``low`` … ``high`` steps, one row per record.
+
+    Parameters
+    ----------
+    runs : sequence of records
+        Of one size.
+    diet : str
+        ``"base"`` or a name of `DIETS`.
+    what : str
+        A name that `examine` lists, ``"reduced"``, or ``"needed"``: accuracy of chains of the right length.
+    low, high : int
+        Difficulty; all up to the longest by default.
+    family : {"gcd", "root"}
+        Which problems.
+    """
+    rows = []
+    for record in runs:
+        found = record["result"][diet][family]
+        found = found | {"needed": [row[n] for n, row in enumerate(found["accuracy"], 1)]}
+        counts = torch.tensor(found["counts"], dtype=torch.float64)[low - 1 : high]
+        values = torch.tensor(found[what], dtype=torch.float64)[low - 1 : high].nan_to_num()
+        rows.append(torch.tensordot(counts / counts.sum(), values, dims=1))
+    return torch.stack(rows)
+
+
+def by_excess(runs: Sequence[Record], diet: str) -> tuple[Tensor, Float[Tensor, "R offsets"]]:
+    """Accuracy on GCD problems against forced minus needed steps, from 1 − S to S − 1, one row per record.
+
+    Returns
+    -------
+    Tensor of shape (2S − 1,), Tensor of shape (R, 2S − 1)
+        Offsets and accuracies; chains of no steps are left out.
+    """
+    steps = runs[0]["settings"]["size"]["max_steps"]
+    offsets = torch.arange(1 - steps, steps)
+    needed, budget = torch.arange(1, steps + 1)[:, None], torch.arange(steps + 1)
+    rows = []
+    for record in runs:
+        found = record["result"][diet]["gcd"]
+        accuracy = torch.tensor(found["accuracy"], dtype=torch.float64).nan_to_num()
+        counts = torch.tensor(found["counts"], dtype=torch.float64)[:, None]
+        weights = [counts * ((budget - needed == offset) & (budget > 0)) for offset in offsets]
+        rows.append(torch.stack([(weight * accuracy).sum() / weight.sum() for weight in weights]))
+    return offsets, torch.stack(rows)
+
+
+def _check_diets(names: Sequence[str]) -> None:
+    unknown = [name for name in names if name not in DIETS]
     if unknown:
         raise ValueError(f"diets must be among {', '.join(DIETS)}, got {', '.join(map(repr, unknown))}")
 
 
-def _course(size: Size, name: str) -> tuple[Diet, training.Schedule]:
-    """What the base or a tuning is trained on, and for how long."""
-    if name == "base":
-        return Diet(gcd=0.5), training.Schedule(size.base, size.rate)
-    return DIETS[name], training.Schedule(size.tune, size.rate)
+def _known(size: str) -> Size:
+    _validate.choice("size", size, tuple(SIZES))
+    return SIZES[size]
 
 
 def _identity(size: Size, seed: int, start: str) -> dict[str, Any]:
@@ -351,131 +423,61 @@ def _identity(size: Size, seed: int, start: str) -> dict[str, Any]:
     return {"size": asdict(size), "seed": seed, "start": start}
 
 
-def checkpoint(keep: Path, size: Size, seed: int, name: str) -> Path:
+def checkpoint(folder: Path, size: Size, seed: int, name: str) -> Path:
     """Where a study keeps the base or a tuning; no two sizes share a file."""
-    return keep / f"{size.digest}_{seed}_{name.replace(' ', '_')}.safetensors"
+    return folder / f"{records.key(asdict(size))[:8]}_{seed}_{name.replace(' ', '_')}.safetensors"
 
 
-def _known(size: str) -> Size:
-    if size not in SIZES:
-        raise ValueError(f"size must be one of {', '.join(SIZES)}, got {size!r}")
-    return SIZES[size]
+def weights(size: str, seed: int) -> Path:
+    """Where the weights of some tunings lie, beside the records of that size."""
+    return paths.RESULTS / f"10_{size}" / f"weights_seed{seed}.safetensors"
 
 
-def path(size: str, seed: int) -> Path:
-    """Where the record of a study lies."""
-    return paths.RESULTS / f"10_{size}_seed{seed}.json"
-
-
-def recall(
-    size: str, seed: int, device: str = "cpu", keep: Path | None = None, progress: bool = False
-) -> dict[str, Any]:
-    """Record of the study of that size and seed: the stored one or, where there is none, one made now and stored.
-
-    Raises
-    ------
-    ValueError
-        If there is no such size, or the stored record is of other settings: of a size or diets that have
-        changed since.
-    """
-    settings = {
-        "size": asdict(_known(size)),
-        "diets": {name: asdict(diet) for name, diet in DIETS.items()},
-        "seed": seed,
-    }
-    file = path(size, seed)
-    if not file.exists():
-        result = study(seed, SIZES[size], keep=keep, device=device, progress=progress)
-        seconds = sum(entry["seconds"] for entry in result.values())
-        code = versions.module_version("tuning")
-        records.save_record(file, records.make_record(settings, result, seconds, code, device))
-    record = records.load_record(file)
-    if record["settings"] != settings:
-        wrong = [key for key, value in settings.items() if record["settings"].get(key) != value]
-        listed = "; ".join(
-            f"{key}: {record['settings'].get(key)!r} there, {settings[key]!r} here" for key in wrong
-        )
-        raise ValueError(
-            f"{file} must be the record of size={size!r} and seed={seed}, got another ({listed})"
-        )
-    return record
-
-
-def export(size: str, seed: int, diets: Sequence[str], keep: Path) -> Path:
+def export(size: str, seed: int, diets: Sequence[str], checkpoints: Path) -> Path:
     """Store the weights of some tunings, out of the checkpoints of a study, in half precision.
 
+    After ``tsl sweep reasoning size=small seed=0 --checkpoints FOLDER``, say
+    ``export("small", 0, ["aligned", "misaligned"], Path("FOLDER"))``.
+
     Raises
     ------
-    ValueError
-        If there is no such size or diet.
     CheckpointError
         If a checkpoint is of another study, or its training is not finished.
     FileNotFoundError
         If there is none.
     """
     _check_diets(diets)
-    base = _finished(size, seed, "base", keep)
-    start = training.digest(base)
-    weights = {
+    asked = _known(size)
+
+    def finished(name: str, diet: Diet, steps: int, start: str = "") -> dict[str, Tensor]:
+        file = checkpoint(checkpoints, asked, seed, name)
+        identity = {"diet": asdict(diet), "batch": asked.batch, **_identity(asked, seed, start)}
+        state = training.load_checkpoint(
+            file, training.signature(identity, training.Schedule(steps, asked.rate))
+        )
+        done = len(state["losses"])
+        if done != steps:
+            raise training.CheckpointError(
+                f"{file} must hold a finished training of {steps} steps, got {done}"
+            )
+        return {k.removeprefix("model."): value for k, value in state.items() if k.startswith("model.")}
+
+    start = training.digest(finished("base", BASE, asked.base))
+    kept = {
         f"{name}/{key}": value.half()
         for name in diets
-        for key, value in _finished(size, seed, name, keep, start).items()
+        for key, value in finished(name, DIETS[name], asked.tune, start).items()
     }
-    return paths.write_whole(path(size, seed).with_suffix(".safetensors"), safetensors.torch.save(weights))
-
-
-def _finished(size: str, seed: int, name: str, keep: Path, start: str = "") -> dict[str, Tensor]:
-    """Weights at the end of a training, out of its checkpoint."""
-    asked = _known(size)
-    diet, schedule = _course(asked, name)
-    file = checkpoint(keep, asked, seed, name)
-    identity = {"diet": asdict(diet), "batch": asked.batch, **_identity(asked, seed, start)}
-    state = training.load_checkpoint(file, training.signature(identity, schedule))
-    done = len(state["losses"])
-    if done != schedule.steps:
-        raise training.CheckpointError(
-            f"{file} must hold a finished training of {schedule.steps} steps, got {done}"
-        )
-    return {k.removeprefix("model."): value for k, value in state.items() if k.startswith("model.")}
+    return paths.write_whole(weights(size, seed), safetensors.torch.save(kept))
 
 
 def stored_model(size: str, seed: int, diet: str) -> CharGPT:
-    """A tuned model, from the weights that `export` stored.
-
-    Raises
-    ------
-    ValueError
-        If there is no such size, or there are no weights of that size, seed and diet.
-    """
+    """A tuned model, from the weights that `export` stored."""
     model = _known(size).model(torch.Generator())
-    file = path(size, seed).with_suffix(".safetensors")
+    file = weights(size, seed)
     if not file.is_file():
         raise ValueError(f"size={size!r} and seed={seed!r} must have stored weights, got no file {file}")
-    weights = safetensors.torch.load(file.read_bytes())
-    names = sorted({key.split("/")[0] for key in weights})
-    if diet not in names:
-        raise ValueError(f"diet must be one of {', '.join(names)}, got {diet!r}")
-    mine = {k.split("/")[1]: value.float() for k, value in weights.items() if k.split("/")[0] == diet}
-    model.load_state_dict(mine)
+    stored = safetensors.torch.load(file.read_bytes())
+    _validate.choice("diet", diet, tuple(sorted({key.split("/")[0] for key in stored})))
+    model.load_state_dict({k.split("/")[1]: v.float() for k, v in stored.items() if k.split("/")[0] == diet})
     return model.eval()
-
-
-def main() -> None:
-    """``python -m tsl.tuning small 0 1 2``: make the records of these seeds, one after the other."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("size", choices=SIZES)
-    parser.add_argument("seeds", type=int, nargs="+")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--checkpoints", type=Path, help="folder from which an interrupted study goes on")
-    parser.add_argument("--export", nargs="*", choices=DIETS, default=[], help="store these weights, too")
-    args = parser.parse_args()
-    if args.export and not args.checkpoints:
-        parser.error("--export takes the weights from --checkpoints: name a folder")
-    for seed in args.seeds:
-        print(records.describe(recall(args.size, seed, args.device, args.checkpoints, progress=True)))
-        if args.export:
-            export(args.size, seed, args.export, args.checkpoints)
-
-
-if __name__ == "__main__":
-    main()

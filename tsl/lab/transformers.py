@@ -1,12 +1,12 @@
-"""One point of chapter 08's grid: train a model, let it think, and write down what it did.
+"""The experiment of chapter 08: train a transformer, let it think, and write down what it did.
 
-A point is a `Cell`: which model, trained on what, tested on what. `train_and_evaluate` turns it into
-curves, fit for a record and for a worker anywhere.
+A point of its grid is a `Cell`: which model, trained on what, tested on what. `job` turns it into curves, fit
+for a record and for a worker anywhere; `curve` and `linear_theory` read and predict what records hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -15,8 +15,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tsl import _validate, cot, covariance, errors, gpt, lsa, stopping, sweeps, training
+from tsl import _validate, cot, covariance, errors, gpt, lsa, stopping, theory, training
+from tsl.lab import records
+from tsl.lab.records import Record
 from tsl.prompts import Prompts, sample_prompts
+
+#: Settings of the paper's size, as far as it tells them; on a GPU ``precision="bf16"`` is faster.
+PAPER: Mapping[str, Any] = {
+    "d": 10, "layers": 12, "heads": 8, "width": 256, "encoding": "interleaved",
+    "steps": 12_000, "learning_rate": 2.5e-4, "curriculum": 0.5, "chain": 8,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,12 @@ class Cell:
         """Steps and learning rate."""
         return training.Schedule(self.steps, self.learning_rate)
 
+    def model(self) -> LSAThinker | gpt.WeightGPT:
+        """Model, untrained, on the CPU."""
+        if self.kind == "lsa":
+            return LSAThinker(self.d)
+        return gpt.WeightGPT(self.config(), torch.Generator().manual_seed(self.seed))
+
 
 def _check_tests(tests: Any) -> None:
     if not isinstance(tests, list | tuple) or not tests:
@@ -102,22 +116,16 @@ def _check_tests(tests: Any) -> None:
         _validate.positive_int(f"m of tests[{index}]", test[1])
 
 
-def cell(**settings: Any) -> dict[str, Any]:
-    """Settings of a `Cell` with all its defaults written out, as plain values: what a record is keyed by.
-
-    Raises
-    ------
-    ValueError
-        If a name is not a field of `Cell`, or a value is not allowed there.
-    """
+def settings(**asked: Any) -> dict[str, Any]:
+    """Settings of a `Cell`, checked, with all defaults written out as plain values: what a record is keyed by."""
     known = [field.name for field in fields(Cell)]
-    unknown = [name for name in settings if name not in known]
+    unknown = [name for name in asked if name not in known]
     if unknown:
         raise ValueError(f"settings must be fields of Cell ({', '.join(known)}), got {', '.join(unknown)}")
     # One spelling of each number, so that alpha=1 and alpha=1.0 are one record.
     floats = {field.name for field in fields(Cell) if isinstance(field.default, float)}
-    whole = {name: float(v) for name, v in settings.items() if name in floats and type(v) is int}
-    plain = asdict(Cell(**{**settings, **whole}))
+    whole = {name: float(value) for name, value in asked.items() if name in floats and type(value) is int}
+    plain = asdict(Cell(**{**asked, **whole}))
     return {**plain, "tests": [[float(alpha), m] for alpha, m in plain["tests"]]}
 
 
@@ -139,38 +147,31 @@ class LSAThinker(nn.Module):
         return self.layer.think(prompts, steps)
 
 
-def build(settings: Cell) -> LSAThinker | gpt.WeightGPT:
-    """Model of a cell, untrained, on the CPU."""
-    if settings.kind == "lsa":
-        return LSAThinker(settings.d)
-    return gpt.WeightGPT(settings.config(), torch.Generator().manual_seed(settings.seed))
-
-
 def train(
-    settings: Cell,
+    cell: Cell,
     checkpoint: Path | str | None = None,
     progress: bool = False,
     device: torch.device | str = "cpu",
 ) -> tuple[LSAThinker | gpt.WeightGPT, training.History]:
     """Train the model of a cell on a device, where it stays."""
-    model = build(settings).to(device)
+    model = cell.model().to(device)
     history = gpt.train_gpt(
         model,
-        covariance.power_law(settings.d, settings.alpha, trace=float(settings.d)).to(device),
-        settings.recipe(),
-        settings.schedule(),
-        torch.Generator(device).manual_seed(1_000_003 + settings.seed),
+        covariance.power_law(cell.d, cell.alpha, trace=float(cell.d)).to(device),
+        cell.recipe(),
+        cell.schedule(),
+        torch.Generator(device).manual_seed(1_000_003 + cell.seed),
         checkpoint=checkpoint,
-        identity={"seed": settings.seed},
+        identity={"seed": cell.seed},
         progress=progress,
     )
     return model, history
 
 
-def exam(settings: Cell, alpha: float, m: int) -> Prompts:
+def exam(cell: Cell, alpha: float, m: int) -> Prompts:
     """Test prompts: the same for every model of the same dimension."""
-    cov = covariance.power_law(settings.d, alpha, trace=float(settings.d))
-    return sample_prompts(cov, int(m), settings.prompts, generator=torch.Generator().manual_seed(7_000_003))
+    cov = covariance.power_law(cell.d, alpha, trace=float(cell.d))
+    return sample_prompts(cov, int(m), cell.prompts, generator=torch.Generator().manual_seed(7_000_003))
 
 
 def evaluate(model: cot.Thinker, prompts: Prompts, steps: int) -> dict[str, Any]:
@@ -246,13 +247,13 @@ def closest_newton(chain: Float[Tensor, "B k d"], prompts: Prompts, first: int =
     return best, cot.pseudo_newton(moments, best * eye, chain.shape[1] - 1)
 
 
-def train_and_evaluate(
+def job(
     settings: Mapping[str, Any],
     checkpoints: Path | str | None = None,
     progress: bool = False,
     device: torch.device | str = "cpu",
 ) -> dict[str, Any]:
-    """Train and test the model of one cell.
+    """Train and test the model of one point.
 
     Parameters
     ----------
@@ -272,28 +273,80 @@ def train_and_evaluate(
         ``parameters``; ``training_seconds``; ``tests``: for each test its ``alpha``, ``m`` and what `evaluate`
         says.
     """
-    asked = Cell(**settings)
-    path = None if checkpoints is None else Path(checkpoints) / f"{sweeps.key(settings)}.safetensors"
-    model, history = train(asked, path, progress, device)
+    cell = Cell(**settings)
+    path = None if checkpoints is None else Path(checkpoints) / f"{records.key(settings)}.safetensors"
+    model, history = train(cell, path, progress, device)
     model = model.cpu()
-    tests = []
-    for alpha, m in asked.tests:
-        measured = evaluate(model, exam(asked, alpha, int(m)), asked.think)
-        tests.append({"alpha": alpha, "m": int(m), **measured})
     every = max(1, len(history.losses) // 60)
     return {
         "losses": history.losses[every - 1 :: every],
         "every": every,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "training_seconds": history.seconds,
-        "tests": tests,
+        "tests": [
+            {"alpha": alpha, "m": int(m), **evaluate(model, exam(cell, alpha, int(m)), cell.think)}
+            for alpha, m in cell.tests
+        ],
     }
 
 
-def headline(record: Mapping[str, Any]) -> str:
+def headline(record: Record) -> str:
     """One line on a record: what was trained, and its error directly and at its best step."""
     asked, test = record["settings"], record["result"]["tests"][0]
     best = min(range(len(test["error"])), key=test["error"].__getitem__)
     error = [f"{test['error'][step]:.3g} at step {step}" for step in (1, best, len(test["error"]) - 1)]
     names = ("kind", "attention", "encoding", "n", "alpha", "chain", "seed")
     return f"{' '.join(f'{name}={asked[name]}' for name in names)}: error {', '.join(error)}"
+
+
+def curve(runs: Sequence[Record], m: int, what: str = "error", alpha: float = 0.0) -> Float[Tensor, "R ..."]:
+    """What each of R records says about the test prompts of ``m`` examples and spectral exponent ``alpha``.
+
+    Parameters
+    ----------
+    runs : sequence of records
+        Usually of one kind of model and several seeds.
+    m, alpha : int, float
+        Which test.
+    what : str
+        A name that `evaluate` lists: of a curve, with an entry for each step from 0, or of a number.
+    """
+    found = [
+        test[what]
+        for record in runs
+        for test in record["result"]["tests"]
+        if (test["m"], test["alpha"]) == (m, alpha)
+    ]
+    if len(found) != len(runs):
+        raise ValueError(
+            f"runs must all be tested on m={m!r} and alpha={alpha!r}, got {len(found)} of {len(runs)}"
+        )
+    return torch.tensor(found, dtype=torch.float64)
+
+
+def linear_theory(runs: Sequence[Record], m: int, alpha: float = 0.0) -> Float[Tensor, " k"]:
+    """Mean error that the linear model would have, trained and tested as the first of some records."""
+    cell = Cell(**runs[0]["settings"])
+    gamma = theory.gamma(covariance.power_law(cell.d, cell.alpha, trace=float(cell.d)), cell.n)
+    return errors.propagated_error(exam(cell, alpha, m).moments().gram, gamma, cell.think).mean(0)
+
+
+def grouped(runs: Iterable[Record], *names: str) -> dict[tuple[Any, ...], list[Record]]:
+    """Records that agree in the settings of these names, together."""
+    groups: dict[tuple[Any, ...], list[Record]] = {}
+    for record in runs:
+        groups.setdefault(tuple(record["settings"][name] for name in names), []).append(record)
+    return groups
+
+
+def origin(runs: Sequence[Record]) -> str:
+    """Where the numbers of some stored records come from, in one line."""
+    cost = sorted(record["result"]["training_seconds"] for record in runs)
+    devices = " and ".join(sorted({record["device"] for record in runs}))
+    count = (
+        f"{len(runs)} stored records, trained for a median of"
+        if len(runs) > 1
+        else "One stored record, trained for"
+    )
+    torch_version = runs[0]["libraries"]["torch"]
+    return f"{count} {cost[len(cost) // 2] / 60:.0f} min on {devices} (shared); torch {torch_version}."

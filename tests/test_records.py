@@ -1,6 +1,5 @@
 """Sweeps and records: every point once, whatever happens to the processes."""
 
-import argparse
 import functools
 import json
 import math
@@ -13,7 +12,7 @@ import distributed
 import pytest
 import torch
 
-from tsl import cli, records, study, sweeps
+from tsl.lab import reasoning, records, transformers
 
 
 def square(settings):
@@ -28,26 +27,26 @@ def runs(log: Path) -> list[int]:
 
 
 def points(log: Path, count: int = 4) -> list[dict]:
-    return sweeps.grid(n=list(range(count)), log=[str(log)])
+    return records.grid(n=list(range(count)), log=[str(log)])
 
 
 def test_a_grid_is_every_combination_once():
-    made = sweeps.grid(n=[1, 2], encoding=["a"], seed=[0, 1, 2])
+    made = records.grid(n=[1, 2], encoding=["a"], seed=[0, 1, 2])
     assert len(made) == 6
-    assert len({sweeps.key(point) for point in made}) == 6
+    assert len({records.key(point) for point in made}) == 6
     assert made[0] == {"n": 1, "encoding": "a", "seed": 0}
-    assert sweeps.key({"a": 1, "b": 2}) == sweeps.key({"b": 2, "a": 1})
+    assert records.key({"a": 1, "b": 2}) == records.key({"b": 2, "a": 1})
     with pytest.raises(ValueError, match="at least one value each, got none for seed"):
-        sweeps.grid(n=[1], seed=[])
+        records.grid(n=[1], seed=[])
 
 
 def test_results_come_in_the_order_asked_and_records_are_written(tmp_path):
-    found = sweeps.sweep(square, points(tmp_path / "log"), tmp_path / "out", code="v1")
+    found = records.sweep(square, points(tmp_path / "log"), tmp_path / "out", code="v1")
     assert [record["result"]["value"] for record in found] == [0, 1, 4, 9]
     assert sorted(runs(tmp_path / "log")) == [0, 1, 2, 3]
     files = list((tmp_path / "out").iterdir())
     assert len(files) == 4
-    assert {path.stem for path in files} == {sweeps.key(point) for point in points(tmp_path / "log")}
+    assert {path.stem for path in files} == {records.key(point) for point in points(tmp_path / "log")}
     record = records.load_record(files[0])
     assert record["code"] == "v1"
     assert record["libraries"]["torch"]
@@ -57,12 +56,12 @@ def test_results_come_in_the_order_asked_and_records_are_written(tmp_path):
 
 def test_a_point_with_a_record_does_not_run_again(tmp_path):
     log, out = tmp_path / "log", tmp_path / "out"
-    sweeps.sweep(square, points(log, 2), out, code="v1")
-    sweeps.sweep(square, points(log, 4) + points(log, 1), out, code="v1")
+    records.sweep(square, points(log, 2), out, code="v1")
+    records.sweep(square, points(log, 4) + points(log, 1), out, code="v1")
     assert sorted(runs(log)) == [0, 1, 2, 3]
-    sweeps.sweep(square, points(log, 4), out, code="v2", fresh=False)
+    records.sweep(square, points(log, 4), out, code="v2", fresh=False)
     assert sorted(runs(log)) == [0, 1, 2, 3]
-    sweeps.sweep(square, points(log, 1), out, code="v2")
+    records.sweep(square, points(log, 1), out, code="v2")
     assert sorted(runs(log)) == [0, 0, 1, 2, 3]
 
 
@@ -75,9 +74,9 @@ def test_what_was_done_before_a_failure_is_kept(tmp_path):
         return square(settings)
 
     with pytest.raises(RuntimeError, match="broken"):
-        sweeps.sweep(fragile, points(log), out, workers=1)
+        records.sweep(fragile, points(log), out, workers=1)
     (tmp_path / "mended").touch()
-    assert len(sweeps.sweep(fragile, points(log), out, workers=1)) == 4
+    assert len(records.sweep(fragile, points(log), out, workers=1)) == 4
     assert sorted(runs(log)) == [0, 1, 2, 3]
 
 
@@ -92,16 +91,16 @@ def test_processes_and_dask_make_the_same_records_though_a_worker_dies(tmp_path)
         time.sleep(0.05)
         return square(settings)
 
-    grid = sweeps.grid(n=list(range(8)), log=[str(log)], die=[True])
+    grid = records.grid(n=list(range(8)), log=[str(log)], die=[True])
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
     ) as cluster:
-        found = sweeps.sweep(mortal, grid, tmp_path / "dask", scheduler=cluster.scheduler_address, code="v")
+        found = records.sweep(mortal, grid, tmp_path / "dask", scheduler=cluster.scheduler_address, code="v")
     assert mark.exists(), "no worker was killed: the test tested nothing"
     assert [record["result"]["value"] for record in found] == [n**2 for n in range(8)]
     stored = [records.load_record(path) for path in (tmp_path / "dask").iterdir()]
     assert sorted(record["settings"]["n"] for record in stored) == list(range(8))
-    local = sweeps.sweep(mortal, grid, tmp_path / "local", code="v")
+    local = records.sweep(mortal, grid, tmp_path / "local", code="v")
     fleeting = ("seconds", "date")
     for ours, theirs in zip(local, found, strict=True):
         assert {k: v for k, v in ours.items() if k not in fleeting} == {
@@ -109,10 +108,29 @@ def test_processes_and_dask_make_the_same_records_though_a_worker_dies(tmp_path)
         }
 
 
+def test_a_cluster_of_one_worker_does_the_work_and_may_lose_it_midway(tmp_path):
+    """The points run on the worker, not here: joblib's dask backend would run them in this process, and end it."""
+    mark = tmp_path / "killed"
+
+    def mortal(settings):
+        if settings["n"] == 1 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"pid": os.getpid()}
+
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None
+    ) as cluster:
+        found = records.sweep(mortal, records.grid(n=[0, 1, 2]), scheduler=cluster.scheduler_address)
+    assert [record["settings"]["n"] for record in found] == [0, 1, 2]
+    assert mark.exists()
+    assert os.getpid() not in {record["result"]["pid"] for record in found}
+
+
 def test_points_must_be_fit_for_json():
     for n in ({1, 2}, math.nan, torch.ones(2)):
         with pytest.raises(ValueError, match="points must hold what JSON can hold"):
-            sweeps.sweep(square, [{"n": n}])
+            records.sweep(square, [{"n": n}])
 
 
 def uneven(settings):
@@ -125,9 +143,9 @@ def uneven(settings):
 
 def test_a_fresh_sweep_and_a_resumed_one_return_the_same(tmp_path):
     grid = [{"x": 1 / 3, "pair": (1, 2)}, {"x": 1e-9 / 7, "pair": ()}]
-    fresh = sweeps.sweep(uneven, grid, tmp_path, workers=1)
-    resumed = sweeps.sweep(lambda settings: pytest.fail("ran again"), grid, tmp_path)
-    unstored = sweeps.sweep(uneven, grid, workers=1)
+    fresh = records.sweep(uneven, grid, tmp_path, workers=1)
+    resumed = records.sweep(lambda settings: pytest.fail("ran again"), grid, tmp_path)
+    unstored = records.sweep(uneven, grid, workers=1)
 
     def told(found):  # as text: nan is not equal to itself
         return [json.dumps({**record, "seconds": 0}, sort_keys=True) for record in found]
@@ -142,12 +160,12 @@ def test_a_fresh_sweep_and_a_resumed_one_return_the_same(tmp_path):
 
 
 def test_settings_are_kept_to_the_last_digit(tmp_path):
-    grid = sweeps.grid(x=[0.1 + 0.2, 1 / 3])
-    sweeps.sweep(uneven, grid, tmp_path, workers=1)
+    grid = records.grid(x=[0.1 + 0.2, 1 / 3])
+    records.sweep(uneven, grid, tmp_path, workers=1)
     for path in tmp_path.iterdir():
         asked = records.load_record(path)["settings"]
         assert asked in grid
-        assert sweeps.key(asked) == path.stem
+        assert records.key(asked) == path.stem
 
 
 def shapeless(settings):
@@ -158,29 +176,29 @@ def test_a_result_that_json_cannot_hold_is_named(tmp_path):
     with pytest.raises(
         ValueError, match=r"result\['curve'\]\[1\] must be what JSON can hold, got tensor\(2.\)"
     ):
-        sweeps.sweep(shapeless, [{"n": 1}], tmp_path / "out", workers=1)
+        records.sweep(shapeless, [{"n": 1}], tmp_path / "out", workers=1)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_record_of_other_settings_under_the_name_of_a_point_is_refused(tmp_path):
     log, out = tmp_path / "log", tmp_path / "out"
-    sweeps.sweep(square, points(log, 2), out)
-    names = [out / f"{sweeps.key(point)}.json" for point in points(log, 2)]
+    records.sweep(square, points(log, 2), out)
+    names = [out / f"{records.key(point)}.json" for point in points(log, 2)]
     names[0].write_bytes(names[1].read_bytes())
     for fresh in (True, False):
         with pytest.raises(ValueError, match=rf"{names[0].name} must hold the settings it is named after"):
-            sweeps.sweep(square, points(log, 2), out, fresh=fresh)
+            records.sweep(square, points(log, 2), out, fresh=fresh)
     assert sorted(runs(log)) == [0, 1]
 
 
 def test_a_record_made_with_other_libraries_is_stale(tmp_path):
     log, out = tmp_path / "log", tmp_path / "out"
-    (record,) = sweeps.sweep(square, points(log, 1), out, code="v")
+    (record,) = records.sweep(square, points(log, 1), out, code="v")
     old = {**record, "libraries": {**record["libraries"], "torch": "1.0.0"}}
-    records.save_record(out / f"{sweeps.key(record['settings'])}.json", old)
-    assert sweeps.sweep(square, points(log, 1), out, code="v", fresh=False) == [old]
+    records.save_record(out / f"{records.key(record['settings'])}.json", old)
+    assert records.sweep(square, points(log, 1), out, code="v", fresh=False) == [old]
     assert runs(log) == [0]
-    (again,) = sweeps.sweep(square, points(log, 1), out, code="v")
+    (again,) = records.sweep(square, points(log, 1), out, code="v")
     assert again["libraries"] == records.libraries()
     assert runs(log) == [0, 0]
 
@@ -191,34 +209,14 @@ def roaming(settings, device="cpu"):
 
 def test_the_device_is_noted_but_is_no_part_of_what_a_record_is_found_by(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "describe_device", lambda device="cpu": f"a {device}")
-    grid = [study.cell(n=4)]
-    (made,) = sweeps.sweep(functools.partial(roaming, device="cuda:0"), grid, tmp_path, workers=1)
+    grid = [transformers.settings(n=4)]
+    (made,) = records.sweep(functools.partial(roaming, device="cuda:0"), grid, tmp_path, workers=1)
     assert made["device"] == "a cuda:0"
     assert made["result"] == {"on": "cuda:0"}
-    (found,) = sweeps.sweep(functools.partial(roaming, device="cpu"), grid, tmp_path, workers=1)
+    (found,) = records.sweep(functools.partial(roaming, device="cpu"), grid, tmp_path, workers=1)
     assert found == made
-    (plain,) = sweeps.sweep(roaming, grid, workers=1)
+    (plain,) = records.sweep(roaming, grid, workers=1)
     assert plain["device"] == "a cpu"
-
-
-def test_committed_records_are_named_after_their_settings_and_name_no_device(root):
-    paths = sorted((root / "results").glob("08_*/*.json"))
-    assert paths
-    for path in paths:
-        asked = records.load_record(path)["settings"]
-        assert sweeps.key(asked) == path.stem
-        assert study.cell(**asked) == asked  # what a chapter that asks for it writes down
-
-
-def test_axes_are_read_from_the_command_line():
-    assert sweeps.parse_axes(["n=10,20", "alpha=0.5", "encoding=pairs"]) == {
-        "n": [10, 20], "alpha": [0.5], "encoding": ["pairs"],
-    }  # fmt: skip
-    for text in ("n", "n=", "=1", "n=1,,2", "n=1,", "n= "):
-        with pytest.raises(ValueError, match=f"name=value,value, got '{text}'"):
-            sweeps.parse_axes([text])
-    with pytest.raises(ValueError, match="each field once, got 'n' again in 'n=20'"):
-        sweeps.parse_axes(["n=10", "d=2", "n=20"])
 
 
 def test_records_are_strict_json_whole_and_read_back(tmp_path):
@@ -249,44 +247,23 @@ def test_a_record_must_be_complete(tmp_path):
         records.save_record(tmp_path / "r.json", {"settings": {}})
 
 
-def test_code_version_follows_the_modules_a_module_imports():
-    versions = {name: records.code_version(name) for name in ("study", "gpt", "covariance")}
-    assert len(set(versions.values())) == 3
-    assert all(len(version) == 12 for version in versions.values())
+def test_committed_records_are_named_after_settings_that_the_lab_would_write_today(root):
+    found = 0
+    for lab, pattern in ((transformers, "08_*/*.json"), (reasoning, "10_*/*.json")):
+        for path in sorted((root / "results").glob(pattern)):
+            asked = records.load_record(path)["settings"]
+            assert records.key(asked) == path.stem
+            if lab is transformers:
+                assert lab.settings(**asked) == asked
+            else:
+                assert lab.settings("small", list(asked["diets"]), asked["seed"]) == asked
+            found += 1
+    assert found >= 25
 
 
-def test_the_command_trains_a_grid_and_prints_a_line_for_each(tmp_path, capsys):
-    parser = argparse.ArgumentParser()
-    sweeps.add_arguments(parser)
-    axes = "n=4,6 d=2 steps=3 width=8 layers=1 think=5 prompts=50"
-    options = f"--folder {tmp_path}/out --workers 1 --checkpoints {tmp_path}/ck"
-    assert sweeps.run(parser.parse_args([*axes.split(), *options.split()])) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2
-    assert "n=4" in lines[0]
-    assert "n=6" in lines[1]
-    assert len(list((tmp_path / "out").iterdir())) == len(list((tmp_path / "ck").iterdir())) == 2
-
-
-def test_settings_of_a_study_are_checked_by_name():
-    with pytest.raises(ValueError, match=r"fields of Cell .*got colour"):
-        study.cell(colour="red")
-    assert study.cell(n=7)["n"] == 7
-    assert sweeps.key(study.cell(alpha=1)) == sweeps.key(study.cell(seed=0, alpha=1.0))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["n"], "name=value,value"),
-        (["colour=3"], "fields of Cell"),
-        (["device=cuda"], "fields of Cell"),
-        (["n=4", "n=5"], "each field once"),
-        (["steps=-3"], "steps must be an integer >= 1, got -3"),
-        (["--device", "tpu"], "device must be one of"),
-    ],
-)
-def test_the_command_line_answers_wrong_arguments_with_status_two(capsys, tmp_path, arguments, message):
-    assert cli.main(["sweep", *arguments, "--folder", str(tmp_path)]) == 2
-    assert message in capsys.readouterr().err
-    assert not any(tmp_path.iterdir())
+def test_all_records_of_a_folder_are_read_in_order(tmp_path):
+    made = records.sweep(square, points(tmp_path / "log"), tmp_path / "out")
+    assert records.load_all(tmp_path / "out") == sorted(
+        made, key=lambda record: records.key(record["settings"])
+    )
+    assert records.load_all(tmp_path / "nowhere") == []
