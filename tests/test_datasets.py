@@ -33,7 +33,7 @@ def second(x):
 
 @pytest.mark.parametrize("name", datasets.NAMES)
 def test_a_set_is_whole_and_its_groups_cover_it(name):
-    data = datasets.load(name)
+    data = datasets.dataset(name)
     assert tuple(data.x.shape) == SHAPES[name]
     assert data.x.dtype == torch.float64
     assert torch.isfinite(data.x).all()
@@ -43,14 +43,14 @@ def test_a_set_is_whole_and_its_groups_cover_it(name):
 
 
 def test_known_values_of_the_data():
-    iris, digits = datasets.load("iris"), datasets.load("digits")
+    iris, digits = datasets.dataset("iris"), datasets.dataset("digits")
     assert iris.x[0].tolist() == [5.1, 3.5, 1.4, 0.2]
     assert len(iris.group("setosa")) == 50
     assert (digits.x.std(0) == 0).sum().item() == 3
     assert digits.x.max().item() == 16
-    china = datasets.load("gapminder").x[:, 1].max().item()
+    china = datasets.dataset("gapminder").x[:, 1].max().item()
     assert china == pytest.approx(1.3187e9, rel=1e-3)
-    cancer = datasets.load("cancer")
+    cancer = datasets.dataset("cancer")
     sizes = {group: len(cancer.group(group)) for group in cancer.group_names}
     assert sizes == {"malignant": 212, "benign": 357}
 
@@ -59,27 +59,27 @@ def test_patches_are_tiles_of_the_picture():
     from sklearn.datasets import load_sample_image
 
     grey = load_sample_image("flower.jpg").mean(axis=2)
-    tile = datasets.load("patches").group("flower")[161]  # 160 tiles a row: the second of the second row
+    tile = datasets.dataset("patches").group("flower")[161]  # 160 tiles a row: the second of the second row
     assert tile.tolist() == pytest.approx(grey[4:8, 4:8].ravel().tolist())
 
 
 @pytest.mark.parametrize("name", datasets.NAMES)
 def test_standardised_features_have_mean_zero_and_unit_variance(name):
-    x = laws.standardise(datasets.load(name).x)
+    x = laws.standardise(datasets.dataset(name).x)
     assert x.mean(0).abs().max().item() < 1e-9
     variance = x.square().mean(0)
     assert ((variance - 1).abs() < 1e-9).logical_or(variance == 0).all()
 
 
 def test_standardising_by_training_rows_leaves_the_shift_in_the_test_rows():
-    data = datasets.load("cancer")
+    data = datasets.dataset("cancer")
     train, test = data.group("benign"), data.group("malignant")
     assert laws.standardise(train, train).mean(0).abs().max().item() < 1e-9
     assert laws.standardise(test, train).mean(0).max().item() > 1
 
 
 def test_unit_range_fills_the_unit_interval():
-    x = laws.unit_range(datasets.load("digits").x)
+    x = laws.unit_range(datasets.dataset("digits").x)
     low, high = x.aminmax(dim=0)
     assert (low == 0).all()
     assert ((high == 1) | (high == 0)).all()
@@ -87,7 +87,7 @@ def test_unit_range_fills_the_unit_interval():
 
 
 def test_compress_drops_the_pixels_that_are_never_inked_and_changes_nothing_else():
-    x = laws.standardise(datasets.load("digits").x)
+    x = laws.standardise(datasets.dataset("digits").x)
     reduced = datasets.compress(x)
     assert reduced.shape == (1797, 61)
     torch.testing.assert_close(reduced @ reduced.mT, x @ x.mT)  # all inner products, hence all labels
@@ -96,7 +96,7 @@ def test_compress_drops_the_pixels_that_are_never_inked_and_changes_nothing_else
 
 
 def test_a_direction_that_no_row_has_costs_one_at_every_step_and_nothing_else():
-    x = laws.standardise(datasets.load("digits").x)
+    x = laws.standardise(datasets.dataset("digits").x)
     gram = sample_moments(laws.rows(x), 200, 3, generator=generator()).gram
     axes = datasets.principal_axes(x)
     whole = errors.propagated_error(gram, theory.gamma(second(x), 200), 3)
@@ -105,14 +105,14 @@ def test_a_direction_that_no_row_has_costs_one_at_every_step_and_nothing_else():
 
 
 def test_compress_to_a_rank_keeps_the_strongest_directions():
-    x = laws.standardise(datasets.load("wine").x)
+    x = laws.standardise(datasets.dataset("wine").x)
     kept = second(datasets.compress(x, 5))
     spectrum = torch.linalg.eigvalsh(second(x)).flip(0)
     torch.testing.assert_close(kept, torch.diag(spectrum[:5]), atol=1e-9, rtol=0)
 
 
 def test_shuffled_columns_keep_the_marginals_and_lose_the_correlation():
-    x = laws.standardise(datasets.load("cancer").x)
+    x = laws.standardise(datasets.dataset("cancer").x)
     mixed = datasets.shuffle_columns(x, generator())
     torch.testing.assert_close(mixed.sort(0).values, x.sort(0).values)
     off = second(mixed) - torch.eye(30)
@@ -135,7 +135,7 @@ def test_heavy_tails_leave_the_covariance_and_raise_the_fourth_moment():
 
 
 def test_prompts_are_rows_with_labels_of_their_weights():
-    x = datasets.load("wine").x
+    x = datasets.dataset("wine").x
     prompts = sample_prompts(laws.rows(x), 7, 5, generator=generator())
     known = {tuple(row) for row in x.tolist()}
     assert all(tuple(row) in known for row in prompts.x.flatten(0, 1).tolist())
@@ -146,7 +146,7 @@ def test_prompts_are_rows_with_labels_of_their_weights():
 
 
 def test_prompts_depend_on_the_generator_alone():
-    x = datasets.load("iris").x
+    x = datasets.dataset("iris").x
     torch.manual_seed(1)
     one = sample_prompts(laws.rows(x), 3, 4, generator=generator(5))
     torch.manual_seed(2)
@@ -157,7 +157,7 @@ def test_prompts_depend_on_the_generator_alone():
 
 def test_moments_match_the_exact_mean_of_the_square():
     """Σ̂² averaged over prompts tests rows, replacement and normalisation at once; chunks join seamlessly."""
-    x = laws.standardise(datasets.load("iris").x)
+    x = laws.standardise(datasets.dataset("iris").x)
     moments = sample_moments(laws.rows(x), 6, 40_000, generator=generator())
     exact = theory.second_moment(laws.rows(x), 6)
     squares = moments.gram @ moments.gram
@@ -167,17 +167,17 @@ def test_moments_match_the_exact_mean_of_the_square():
 
 
 def test_moments_in_chunks_are_all_different():
-    x = laws.standardise(datasets.load("digits").x)
+    x = laws.standardise(datasets.dataset("digits").x)
     moments = sample_moments(laws.rows(x), 2000, 70, generator=generator())  # 31 prompts a chunk
     assert moments.gram.shape == (70, 64, 64)
     assert len(torch.unique(moments.gram.diagonal(dim1=1, dim2=2)[:, 20])) == 70
 
 
 def test_every_bad_argument_is_named():
-    x = datasets.load("iris").x
+    x = datasets.dataset("iris").x
     cases = [
-        ("name must be one of iris", lambda: datasets.load("mnist")),
-        ("name must be one of setosa", lambda: datasets.load("iris").group("rose")),
+        ("name must be one of iris", lambda: datasets.dataset("mnist")),
+        ("name must be one of setosa", lambda: datasets.dataset("iris").group("rose")),
         ("x must be finite", lambda: laws.standardise(torch.full((3, 2), math.nan))),
         ("x and reference", lambda: laws.standardise(x, x[:, :2])),
         ("x must be a feature matrix", lambda: laws.unit_range(x[:0])),

@@ -104,6 +104,8 @@ def test_public_names_are_unique() -> None:
     """A reader who meets a name knows which room it is from."""
     rooms: dict[str, list[str]] = {}
     for module, path in MODULES.items():
+        if module == "cli":  # commands are called after what they do
+            continue
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
                 rooms.setdefault(node.name, []).append(module)

@@ -50,6 +50,9 @@ MUTANTS: dict[str, Break] = {
     # A step half as long.
     "cot.pseudo_newton": lambda right: lambda moments, gamma, steps: right(moments, 2 * gamma, steps),
     "errors.propagated_error": lambda right: lambda gram, gamma, steps: right(gram, 2 * gamma, steps),
+    # Takes what was lost for gained; forgets how many comparisons were looked at.
+    "errors.paired_difference": lambda right: lambda gained, lost, *rest: right(lost, gained, *rest),
+    "errors.holm": lambda right: lambda pvalues: list(pvalues),
     # Plans for an isotropic target, whatever the target; never chooses.
     "selection.select_tasks_qp": lambda right: (
         lambda tasks, target: right(tasks, torch.eye(laws.of("target", target).d, dtype=torch.float64))

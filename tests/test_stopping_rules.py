@@ -42,7 +42,7 @@ def test_no_rule_beats_the_oracle_and_every_rule_is_there():
     for rule in stopping_rules.RULES:
         assert (regrets[rule]["mean"] >= regrets["oracle"]["mean"] - 1e-12).all()
     assert (regrets["oracle"]["mean"] <= 1).all()
-    table = stopping_rules.collect([regrets, regrets])
+    table = stopping_rules.tabulate([regrets, regrets])
     assert table["GCV"]["mean"].shape == (2, 6)
     assert "±" in stopping_rules.middle(table["posterior"]["mean"])
 

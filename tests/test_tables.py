@@ -81,7 +81,7 @@ def test_think_says_what_the_forecast_says(capsys) -> None:
 
 
 def test_plan_is_that_of_the_library_and_refuses_before_it_writes(tmp_path, capsys) -> None:
-    wine = datasets.load("wine")
+    wine = datasets.dataset("wine")
     for group in wine.group_names:
         pd.DataFrame(wine.group(group).numpy()).to_csv(tmp_path / f"{group}.csv", index=False)
     task = [f"--task={group}={tmp_path / f'{group}.csv'}" for group in ("class_0", "class_1")]

@@ -240,7 +240,7 @@ class Growing(nn.Module):
 def forge(path: Path, tensors: dict, **metadata: str) -> None:
     """Write a file whose digest is right, whatever else is wrong."""
     whole = {"format": training.FORMAT, **metadata}
-    whole["digest"] = training.digest(tensors, whole.get("identity", ""))
+    whole["digest"] = training.fingerprint(tensors, whole.get("identity", ""))
     safetensors.torch.save_file(tensors, path, whole)
 
 
@@ -283,12 +283,12 @@ def test_the_digest_covers_identity_names_types_and_shapes(tmp_path, change):
 def test_the_digest_keeps_its_parts_apart():
     one, none = torch.tensor([97], dtype=torch.uint8), torch.zeros(0, dtype=torch.uint8)  # 97 is "a"
     found = [
-        training.digest({"a": one}), training.digest({"b": one}), training.digest({"a": one}, "a"),
-        training.digest({"aa": one}), training.digest({"a": one, "b": none}), training.digest({"a": one[None]}),
-        training.digest({"a": one.to(torch.int8)}), training.digest({}, "a"), training.digest({}),
+        training.fingerprint({"a": one}), training.fingerprint({"b": one}), training.fingerprint({"a": one}, "a"),
+        training.fingerprint({"aa": one}), training.fingerprint({"a": one, "b": none}), training.fingerprint({"a": one[None]}),
+        training.fingerprint({"a": one.to(torch.int8)}), training.fingerprint({}, "a"), training.fingerprint({}),
     ]  # fmt: skip
     assert len(set(found)) == len(found)
-    assert training.digest({"a": one, "b": none}) == training.digest({"b": none, "a": one})
+    assert training.fingerprint({"a": one, "b": none}) == training.fingerprint({"b": none, "a": one})
 
 
 @pytest.mark.parametrize(

@@ -409,7 +409,7 @@ def _restore(
     return step
 
 
-def digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
+def fingerprint(tensors: Mapping[str, Tensor], text: str = "") -> str:
     """SHA-256 of a text and of named tensors: their names, types, shapes and bits.
 
     Parameters
@@ -456,7 +456,7 @@ def save_checkpoint(path: Path | str, tensors: Mapping[str, Tensor], identity: M
     path = Path(path)
     kept = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     text = json.dumps(identity, sort_keys=True)
-    metadata = {"format": FORMAT, "identity": text, "digest": digest(kept, text)}
+    metadata = {"format": FORMAT, "identity": text, "digest": fingerprint(kept, text)}
     data = safetensors.torch.save(kept, metadata)
     try:
         paths.write_whole(path, data)
@@ -493,7 +493,7 @@ def load_checkpoint(path: Path | str, identity: Mapping[str, Any] | None = None)
         raise CheckpointError(f"{path} is damaged or cut short ({error}). {_ADVICE}") from error
     if metadata.get("format") != FORMAT:
         raise CheckpointError(f"{path} has format {metadata.get('format')!r}, not {FORMAT!r}. {_ADVICE}")
-    if metadata.get("digest") != digest(tensors, metadata.get("identity", "")):
+    if metadata.get("digest") != fingerprint(tensors, metadata.get("identity", "")):
         raise CheckpointError(f"{path} is damaged: its content does not match its digest. {_ADVICE}")
     found = _read_identity(path, metadata.get("identity"))
     if identity is not None:

@@ -113,7 +113,7 @@ def _feature_set(
     return FeatureSet(name, rows, torch.from_numpy(np.array(groups, dtype=np.int64)), names, about)
 
 
-def load(name: str) -> FeatureSet:
+def dataset(name: str) -> FeatureSet:
     """Load a feature matrix that ships inside an installed package.
 
     Parameters

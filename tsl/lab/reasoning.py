@@ -345,7 +345,7 @@ def job(
         return {"gcd": gcd, "root": root, "seconds": history.seconds}
 
     result = {"base": run(base, "base", BASE, size.base)}
-    start = training.digest(base.state_dict())
+    start = training.fingerprint(base.state_dict())
     for name, diet in settings["diets"].items():
         stream.manual_seed(1000 * (seed + 1) + list(DIETS).index(name))  # whichever other diets are asked for
         result[name] = run(deepcopy(base), name, Diet(**diet), size.tune, start)
@@ -462,7 +462,7 @@ def export(size: str, seed: int, diets: Sequence[str], checkpoints: Path) -> Pat
             )
         return {k.removeprefix("model."): value for k, value in state.items() if k.startswith("model.")}
 
-    start = training.digest(finished("base", BASE, asked.base))
+    start = training.fingerprint(finished("base", BASE, asked.base))
     kept = {
         f"{name}/{key}": value.half()
         for name in diets

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from tsl import _validate, covariance
-from tsl.selection import Catalogue, catalogue, turned
+from tsl.lab.catalogues import Catalogue, catalogue, turned
 
 
 def repeat(replicas: int, experiment: Callable[..., Any], *args: Any) -> Any:

@@ -106,7 +106,7 @@ def regret(
     }
 
 
-def collect(rows: Iterable[dict[str, dict[str, Tensor]]]) -> dict[str, dict[str, NDArray[np.float64]]]:
+def tabulate(rows: Iterable[dict[str, dict[str, Tensor]]]) -> dict[str, dict[str, NDArray[np.float64]]]:
     """Regrets of many settings by rule and quantity: arrays of shape (settings, draws)."""
     every = list(rows)
     return {

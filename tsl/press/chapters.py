@@ -83,18 +83,18 @@ class Outcome:
 # --- keys -----------------------------------------------------------------------------------------------------------
 
 
-def key(source: Path, settings: Settings) -> str:
+def content_key(source: Path, settings: Settings) -> str:
     """Content hash of all that the outputs of a chapter depend on."""
-    return _key(origin(source), own(source, settings))
+    return _key(made_from(source), own(source, settings))
 
 
-def _key(made_from: Mapping[str, str], settings: Settings) -> str:
+def _key(origins: Mapping[str, str], settings: Settings) -> str:
     pins = [line for line in paths.REQUIREMENTS.read_text().splitlines() if line and not line.startswith("#")]
-    parts = (made_from[name] for name in ("code_version", "claims_version", "records_version"))
+    parts = (origins[name] for name in ("code_version", "claims_version", "records_version"))
     return versions.digest(FORMAT, *parts, json.dumps(asdict(settings), sort_keys=True), *pins, length=16)
 
 
-def origin(source: Path) -> dict[str, str]:
+def made_from(source: Path) -> dict[str, str]:
     """What the committed notebook of a chapter must have been made from, as hashes that are published with it."""
     return {
         "code_version": versions.code_version(source),
@@ -144,7 +144,7 @@ def up_to_date(source: Path, settings: Settings) -> bool:
     """Whether the executed notebook of this chapter exists and has the key that the chapter has now."""
     executed = read_executed(source, settings)
     try:
-        return executed is not None and executed.metadata.tsl.get("key") == key(source, settings)
+        return executed is not None and executed.metadata.tsl.get("key") == content_key(source, settings)
     except ValueError:  # code that cannot be read: its run says so
         return False
 
@@ -291,7 +291,7 @@ def staleness(source: Path) -> str | None:
         return f"{target.name} does not exist"
     committed = nbformat.read(target, as_version=4)
     published = committed.metadata.get("tsl", {})
-    for name, version in origin(source).items():
+    for name, version in made_from(source).items():
         if published.get(name) != version:
             return f"{target.name} was made from {_STALE[name]}"
     if published.get("outputs_version") != outputs_version(committed):
@@ -398,22 +398,22 @@ def _run(source: Path, settings: Settings, board: _Board) -> Outcome:
     progress_log(source.stem).unlink(missing_ok=True)
     try:
         # What the run is made from is taken before it starts: an edit meanwhile must not be credited to it.
-        made_from, taken = origin(source), own(source, settings)
+        origins, taken = made_from(source), own(source, settings)
         plain = versions.read_source(source)
         tell = functools.partial(board.update, source.stem)
         notebook = clean(_papermill(plain, settings, _environment(settings, source.stem), tell))
         # Records that the run itself has stored belong to what it was made from.
-        made_from |= {"records_version": records_version(source.stem)}
+        origins |= {"records_version": records_version(source.stem)}
         notebook.metadata["tsl"] = {
             **asdict(taken),
-            **made_from,
-            "key": _key(made_from, taken),
+            **origins,
+            "key": _key(origins, taken),
             "outputs_version": outputs_version(notebook),
             "seconds": round(time.monotonic() - began, 2),
         }
         paths.write_whole(settings.folder / f"{source.stem}.ipynb", dumps(notebook))
     except Exception as problem:
-        error = describe(problem, plain)
+        error = failure(problem, plain)
     seconds = time.monotonic() - began
     board.end(source.stem, f"FAILED after {seconds:.1f} s" if error else f"ran in {seconds:.1f} s")
     return Outcome(source.stem, seconds, ran=True, error=error)
@@ -506,7 +506,7 @@ def _taken(notebook: Any, settings: Settings) -> dict[str, Any]:
     return {name: value for name, value in asdict(settings).items() if name in names}
 
 
-def describe(problem: Exception, source: Any) -> str:
+def failure(problem: Exception, source: Any) -> str:
     """What failed, for a person: the number and text of the cell, then the end of the traceback."""
     from papermill.exceptions import PapermillExecutionError
 

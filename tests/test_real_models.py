@@ -1,0 +1,188 @@
+"""Counts of real models: a small table by hand, what must not leak, and the records that are kept with the book."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tsl import errors, paths
+from tsl.lab import real_models
+
+RECORDS = {name: real_models.recall(name) for name in real_models.SOURCES}
+
+
+def write(tmp_path, rows, name="knowledge"):
+    path = tmp_path / f"{name}.csv.gz"
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return path
+
+
+def answers(model, grades, benchmark="simpleqa", **more):
+    """Rows of one model from a text of grades a level, a letter a question."""
+    return [
+        {"model": model, "benchmark": benchmark, "level": level, "question": str(i), "grade": grade} | more
+        for level, text in grades.items()
+        for i, grade in enumerate(text)
+    ]
+
+
+def test_moves_of_a_table_counted_by_hand(tmp_path):
+    rows = answers("a", {"high_effort": "AABBC", "low_effort": "ABACC"})
+    (pair,) = real_models.count(write(tmp_path, rows))["pairs"]
+    assert (pair["from"], pair["to"], pair["questions"]) == ("low_effort", "high_effort", 5)
+    assert real_models.graded_moves(pair).tolist() == [[1, 1, 0], [1, 0, 0], [0, 1, 1]]
+    right, wrong = (real_models.compare(pair, grade=grade) for grade in ("right", "wrong"))
+    assert (right.gained, right.lost, right.questions, right.difference) == (1, 1, 5, 0)
+    assert (wrong.gained, wrong.lost) == (2, 1)
+    assert wrong.p == pytest.approx(1.0)  # McNemar's exact test: two of three
+
+
+def test_levels_are_ordered_and_the_first_meets_the_last(tmp_path):
+    rows = answers("a", {"budget1024": "AA", "no_think": "BB", "budget256": "AB"})
+    pairs = real_models.count(write(tmp_path, rows))["pairs"]
+    assert [(p["from"], p["to"]) for p in pairs] == [
+        ("no_think", "budget256"),
+        ("budget256", "budget1024"),
+        ("no_think", "budget1024"),
+    ]
+
+
+def test_difficulty_does_not_depend_on_the_model_that_is_judged(tmp_path):
+    others = answers("b", {"exd0": "AAABBB", "exd2": "AABBBB"}) + answers(
+        "c", {"exd0": "AABABB", "exd2": "AABABB"}
+    )
+
+    def classes(own):
+        pairs = real_models.count(write(tmp_path, others + answers("a", own)))["pairs"]
+        (pair,) = (p for p in pairs if p["model"] == "a")
+        return {cell["others"]: int(np.sum(cell["moves"])) for cell in pair["cells"]}
+
+    found = classes({"exd0": "AAAAAA", "exd2": "BBBBBB"})
+    assert found == classes({"exd0": "BBBBBB", "exd2": "BABABA"})
+    assert found == {0: 2, 1: 1, 2: 1, 3: 2}  # others right: 0, 0, 1/4, 1/2, 1, 1
+
+
+def test_repeats_are_patterns_and_the_question_is_the_unit(tmp_path):
+    rows = [
+        {
+            "model": "a",
+            "benchmark": "x",
+            "level": f"l{level}",
+            "level_order": level,
+            "question": q,
+            "correct": value,
+        }
+        for level, table in enumerate([[[1, 0], [0, 0], [1, 1]], [[1, 1], [1, 0], [1, 1]]])
+        for q, values in enumerate(table)
+        for value in values
+    ]
+    record = real_models.count(write(tmp_path, rows, "epoch_effort"))
+    (pair,) = record["pairs"]
+    assert sorted(pair["cells"][0]["patterns"]) == [[0, 2, 1, 2, 1], [1, 2, 2, 2, 1], [2, 2, 2, 2, 1]]
+    found = real_models.compare(pair)
+    assert found.p == pytest.approx(0.5)  # two changes, both for the better
+    assert found[:3] == pytest.approx([end / 2 for end in errors.paired_difference(2, 0, 3)])
+    with pytest.raises(ValueError, match="grade must be 'right' where questions are repeated"):
+        real_models.compare(pair, grade="wrong")
+    assert (found.gained, found.lost) == (1.0, 0.0)
+    assert real_models.right_at(pair) == pytest.approx((0.5, 5 / 6))
+    # Of two answers to the first question one is right: it changes from right to wrong once in two orders.
+    assert [level["churn"] for level in record["levels"]] == [0.5, 0.5]
+
+
+def test_a_file_with_the_questions_of_another_benchmark_is_left_out(tmp_path):
+    rows = [
+        row
+        for model in "bc"
+        for row in answers(model, {"exd0": "AB", "exd2": "AA"})
+        + answers(model, {"exd0": "ABB", "exd2": "AAB"}, "frames", question="")
+    ]
+    for i, row in enumerate(rows):
+        row["question"] = row["question"] or f"f{i % 3}"
+    frames = [r | {"model": "a"} for r in rows if r["benchmark"] == "frames" and r["model"] == "b"]
+    copied = [r | {"benchmark": "simpleqa"} for r in frames if r["level"] == "exd0"]
+    own = answers("a", {"exd2": "AB"})
+    record = real_models.count(write(tmp_path, rows + frames + copied + own))
+    left = [row for row in record["left_out"] if row["level"] == "exd0"]
+    assert [(row["benchmark"], row["why"]) for row in left] == [
+        ("simpleqa", "questions of another benchmark: the answers are those of frames exd0")
+    ]
+    assert not [p for p in record["pairs"] if (p["model"], p["benchmark"]) == ("a", "simpleqa")]
+
+
+def test_choosing_by_one_half_is_worth_nothing_when_levels_differ_by_luck_alone():
+    generator = np.random.default_rng(0)
+    ease = generator.uniform(size=(4000, 1))
+    levels = [pd.DataFrame((generator.uniform(size=(4000, 8)) < ease).astype(int)) for _ in range(3)]
+    found = real_models.choices(levels)
+    same, other = (real_models.unfolded(found[key], found["repeats"]) for key in ("same", "other"))
+    assert same.mean() > 0.05
+    _, low, high = errors.mean_interval(other, confidence=0.999)
+    assert low < 0 < high
+    # One level or another, or the best level as often: the same, up to the luck of which level is best.
+    assert found["any"] == pytest.approx(found["again"], rel=0.02)
+
+
+def test_choosing_is_worth_something_when_levels_suit_different_questions():
+    suits = np.arange(200)[:, None] % 2 == np.array([[0], [1]])[:, None, :]
+    levels = [pd.DataFrame(np.repeat(suit, 4, axis=1).astype(int)) for suit in suits.reshape(2, 200, 1)]
+    found = real_models.choices(levels)
+    assert real_models.unfolded(found["other"], found["repeats"]).mean() == 0.5
+    assert (found["best"], found["any"], found["again"]) == (100, 200, 100)
+
+
+def test_decay_divides_the_whole_gain_and_vanishes_at_both_ends():
+    before, weights = [0.0, 0.3, 0.7, 1.0], [10, 20, 30, 40]
+    exponent, gains = real_models.decay(before, weights, 0.1)
+    assert np.average(gains, weights=weights) == pytest.approx(0.1)
+    assert gains[[0, 3]].tolist() == [0, 0]
+    assert 1 - before[1] - gains[1] == pytest.approx((1 - before[1]) ** exponent)
+    assert math.isnan(real_models.decay([0.0, 1.0], [1, 1], 0.1)[0])
+
+
+@pytest.mark.parametrize("name", real_models.SOURCES)
+def test_stored_counts_agree_with_themselves(name):
+    record = RECORDS[name]
+    levels = {(row["model"], row["benchmark"], row["level"]): row for row in record["levels"]}
+    for pair in record["pairs"]:
+        ends = [levels[pair["model"], pair["benchmark"], pair[end]] for end in ("from", "to")]
+        found = real_models.compare(pair)
+        assert found.questions == pair["questions"] <= min(row["questions"] for row in ends)
+        for row, share in zip(ends, real_models.right_at(pair), strict=True):
+            if row["questions"] == pair["questions"] and row["asked"] % row["questions"] == 0:
+                assert share == pytest.approx(row["right"] / row["asked"])
+        assert found.gained - found.lost == pytest.approx(found.difference * found.questions)
+
+
+@pytest.mark.parametrize("name", real_models.SOURCES)
+def test_stored_counts_hold_no_rows_and_say_where_they_come_from(name):
+    record = RECORDS[name]
+    source = record["source"]
+    assert len(source["sha256"]) == 64
+    assert source["address"].startswith("https://")
+    assert source["licence"]
+    stored = (paths.RESULTS / "11_real_models" / f"{name}.json").read_text(encoding="utf-8")
+    assert stored == real_models.text(record)
+    assert len(stored) < 100_000
+    assert not any("question" in cell for pair in record["pairs"] for cell in pair["cells"])
+
+
+def test_a_record_is_stored_as_it_was_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    record = real_models.count(write(tmp_path, answers("a", {"exd0": "AB", "exd2": "AA"})))
+    assert real_models.store(record).is_file()
+    assert real_models.recall("knowledge") == record == json.loads(real_models.text(record))
+
+
+def test_tables_that_cannot_be_counted_are_named(tmp_path):
+    good = answers("a", {"exd0": "AB", "exd2": "AA"})
+    with pytest.raises(ValueError, match="name of the table"):
+        real_models.count(write(tmp_path, good, "mine"))
+    with pytest.raises(ValueError, match="columns model"):
+        real_models.count(write(tmp_path, [{k: v for k, v in row.items() if k != "model"} for row in good]))
+    with pytest.raises(ValueError, match=r"grade must be in \[0, 1\] or A, B or C, got 'D'"):
+        real_models.count(write(tmp_path, [*good, good[0] | {"grade": "D"}]))
+    with pytest.raises(ValueError, match="level must be one of no_think"):
+        real_models.count(write(tmp_path, answers("a", {"some": "A", "exd2": "A"})))
