@@ -1,10 +1,14 @@
 """What a practitioner asks: right where the answer is known, silent where it cannot know, and predictions come true."""
 
+import json
+
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import stats
 
-from tsl import advice, cot, covariance, errors, lsa, prompts, theory
+from tsl import advice, cot, covariance, errors, logs, lsa, prompts, theory
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -188,3 +192,187 @@ def test_bad_questions_are_named() -> None:
         advice.thinking_helps(think, batch, 3, held_out=4)
     with pytest.raises(ValueError, match="confidence must lie"):
         advice.thinking_helps(think, batch, 10, confidence=-3.0)
+
+
+def log(
+    chances, questions=200, repeats=1, seed=0, model="m", benchmark="b", spread=0.25, grades=False
+) -> pd.DataFrame:
+    """A made-up log: `chances` holds the mean chance of a right answer at each level; a question keeps its difficulty."""
+    draws = np.random.default_rng(seed)
+    ease = draws.uniform(-spread, spread, questions)
+    parts = []
+    for level, chance in chances.items():
+        right = draws.random((questions, repeats)) < (chance + ease)[:, None]
+        parts.append(
+            pd.DataFrame(
+                {
+                    "model": model,
+                    "benchmark": benchmark,
+                    "level": level,
+                    "question": np.repeat(np.arange(questions), repeats),
+                    "repeat": np.tile(np.arange(repeats), questions),
+                    "correct": np.where(right, "A", "C" if level == "low" else "B").ravel()
+                    if grades
+                    else right.astype(int).ravel(),
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_a_budget_that_helps_hurts_or_does_nothing_is_told_apart():
+    rows = log({"low": 0.4, "medium": 0.6, "high": 0.6}, questions=400)
+    up, still, whole = advice.budget_helps(rows).comparisons
+    assert [c.outcome for c in (up, still, whole)] == ["helps", "undecided", "helps"]
+    assert up.low > 0 > still.low
+    down = advice.budget_helps(
+        rows.assign(level=rows["level"].map({"low": "high", "high": "low", "medium": "medium"}))
+    )
+    assert down.comparisons[-1].outcome == "hurts"
+    assert down.comparisons[-1].high == pytest.approx(-whole.low)
+
+
+def test_counts_are_those_of_the_log_and_the_dictionary_has_its_shape():
+    rows = log({"off": 0.4, "on": 0.5})
+    wide = rows.pivot(index="question", columns="level", values="correct")
+    report = advice.budget_helps(rows)
+    (only,) = report.to_dict()["comparisons"]
+    keys = "model benchmark from to questions right_from right_to gained lost low high outcome"
+    assert " ".join(only) == keys
+    assert (only["from"], only["to"], only["questions"]) == ("off", "on", 200)
+    assert only["gained"] == (wide["on"] > wide["off"]).sum()
+    assert only["lost"] == (wide["on"] < wide["off"]).sum()
+    assert only["right_to"] == pytest.approx(wide["on"].mean())
+    assert json.loads(json.dumps(report.details(), allow_nan=False))["comparisons"][0]["source"] == "off"
+    _, low, high = errors.paired_difference(int(only["gained"]), int(only["lost"]), 200)
+    assert (only["low"], only["high"]) == pytest.approx((low, high))
+
+
+def test_outcomes_are_mcnemars_exact_test_with_holms_correction():
+    """The peer: McNemar's test and Holm's correction, as statsmodels has them, where it is installed; scipy's exact
+    binomial test of the changed answers is McNemar's exact test.
+    """
+    rows = pd.concat(
+        log({"low": 0.5, "medium": 0.5 + gain, "high": 0.5 + 2 * gain}, seed=seed, benchmark=f"b{seed}")
+        for seed, gain in enumerate([0, 0.02, 0.06, 0.08, 0.1])
+    )
+    found = advice.budget_helps(rows).comparisons
+    exact = [stats.binomtest(c.gained, c.gained + c.lost).pvalue for c in found]
+    assert [c.pvalue for c in found] == pytest.approx(errors.holm(exact))
+    by_hand = sorted(exact)
+    rejected = next((i for i, p in enumerate(by_hand) if p > 0.05 / (len(exact) - i)), len(exact))
+    assert 0 < rejected < len(found)
+    assert sum(c.outcome != "undecided" for c in found) == rejected
+
+
+def test_the_peer_agrees():
+    contingency = pytest.importorskip("statsmodels.stats.contingency_tables")
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    rows = pd.concat(
+        log({"low": 0.5, "high": 0.5 + gain}, seed=seed, benchmark=f"b{seed}")
+        for seed, gain in enumerate([0, 0.05, 0.1, 0.15, 0.2])
+    )
+    found = advice.budget_helps(rows).comparisons
+    raw = []
+    for c in found:
+        tied = c.questions - c.gained - c.lost
+        raw.append(contingency.mcnemar([[tied, c.lost], [c.gained, 0]], exact=True).pvalue)
+    rejected, adjusted, *_ = multitest.multipletests(raw, 0.05, "holm")
+    assert [c.pvalue for c in found] == pytest.approx(list(adjusted))
+    assert [c.outcome != "undecided" for c in found] == list(rejected)
+
+
+def test_repeats_of_a_question_do_not_count_as_questions():
+    # Eight copies of every answer say nothing new; a test that took rows for independent would decide.
+    once = log({"off": 0.5, "on": 0.58}, questions=60, seed=3)
+    again = pd.concat(once.assign(repeat=repeat) for repeat in range(8))
+    single, repeated = (advice.budget_helps(rows).comparisons[0] for rows in (once, again))
+    assert single.outcome == repeated.outcome == "undecided"
+    assert (repeated.low, repeated.high) == pytest.approx((single.low, single.high))
+    # Eight fresh answers do say more.
+    fresh = advice.budget_helps(log({"off": 0.5, "on": 0.58}, questions=60, repeats=8, seed=3)).comparisons[0]
+    assert fresh.high - fresh.low < 0.6 * (single.high - single.low)
+
+
+def test_without_any_effect_a_log_is_decided_as_rarely_as_promised_and_intervals_cover():
+    # Twelve comparisons of different kinds a log; fewer runs than one would like, for time.
+    wrong = covered = compared = 0
+    for run in range(30):
+        rows = pd.concat(
+            [
+                log({"low": 0.5, "medium": 0.5, "high": 0.5}, 45, 4, 10 * run, "m", "repeated", 0.45),
+                log({"low": 0.9, "medium": 0.9, "high": 0.9}, 100, 1, 10 * run + 1, "m", "easy", 0.1),
+                log({"low": 0.3, "medium": 0.3, "high": 0.3}, 200, 1, 10 * run + 2, "m", "hard", 0.3),
+            ]
+        )
+        found = advice.budget_helps(rows).comparisons
+        wrong += any(c.outcome != "undecided" for c in found)
+        covered += sum(c.low <= 0 <= c.high for c in found)
+        compared += len(found)
+    assert stats.binomtest(wrong, 30, 0.05, alternative="greater").pvalue > 1e-3
+    assert covered >= 0.99 * compared
+
+
+def test_the_interval_of_repeated_answers_covers_the_true_difference():
+    inside = 0
+    for seed in range(60):
+        (only,) = advice.budget_helps(log({"off": 0.5, "on": 0.62}, 45, 4, seed, spread=0.35)).comparisons
+        inside += only.low <= 0.12 <= only.high
+    assert stats.binomtest(inside, 60, 0.95, alternative="less").pvalue > 1e-3
+
+
+def test_the_number_of_questions_it_needs_does_decide():
+    few = advice.budget_helps(log({"off": 0.5, "on": 0.58}, questions=100, seed=8)).comparisons[0]
+    assert few.outcome == "undecided"
+    change, size = few.right_to - few.right_from, (few.gained + few.lost) / few.questions
+    draws = np.random.default_rng(0).multinomial(
+        few.needed, [(size + change) / 2, (size - change) / 2, 1 - size], size=400
+    )
+    decided = np.mean([stats.binomtest(int(a), int(a + b)).pvalue <= 0.05 for a, b, _ in draws])
+    assert 0.72 < decided < 0.88
+
+
+def test_the_oracles_optimism_goes_when_repeats_are_split():
+    # No level is better for any question: what picking the best for each seems to add is luck.
+    rows = log({"low": 0.5, "medium": 0.5, "high": 0.5}, questions=150, repeats=6, seed=5)
+    oracle = advice.budget_helps(rows).cases[0].oracle
+    assert oracle.naive > 0.1
+    assert oracle.low < 0.02
+    assert abs(oracle.split) < 0.03
+    assert advice.budget_helps(log({"low": 0.5, "high": 0.5})).cases[0].oracle.split is None
+    # Half of the questions need thinking, the others are spoiled by it: here an oracle is worth much.
+    first = log({"low": 0.9, "high": 0.1}, questions=80, repeats=6, seed=6, spread=0.1)
+    second = log({"low": 0.1, "high": 0.9}, questions=80, repeats=6, seed=7, spread=0.1)
+    both = pd.concat([first, second.assign(question=second["question"] + 80)])
+    assert advice.budget_helps(both).cases[0].oracle.split == pytest.approx(0.4, abs=0.06)
+
+
+def test_gain_per_doubling_of_tokens_and_shares_by_level():
+    rows = log({"low": 0.3, "high": 0.6}, grades=True)
+    rows["tokens"] = np.where(rows["level"] == "low", 100, 800)
+    report = advice.budget_helps(rows)
+    (only,) = report.comparisons
+    assert only.per_doubling == pytest.approx((only.right_to - only.right_from) / 3)
+    low, high = report.cases[0].levels
+    assert (low.wrong, high.skipped) == (0, 0)
+    assert low.skipped == pytest.approx(1 - low.right)
+    assert low.low < low.right < low.high
+    assert report.cases[0].best == "high"
+    assert "not attempted" in str(report)
+
+
+def test_groups_are_compared_within_and_counted():
+    rows = log({"low": 0.4, "high": 0.6})
+    rows["difficulty"] = np.where(rows["question"] < 100, "easy", "hard")
+    report = advice.budget_helps(logs.understand(rows, groups=["difficulty"]))
+    assert [c.benchmark for c in report.comparisons] == ["b", "b [difficulty easy]", "b [difficulty hard]"]
+    assert sum(c.gained for c in report.comparisons[1:]) == report.comparisons[0].gained
+    assert "among all 3 comparisons" in report.correction
+
+
+def test_a_log_with_nothing_to_compare_says_so():
+    report = advice.budget_helps(log({"low": 0.5}))
+    assert report.comparisons == ()
+    assert "nothing to compare" in str(report)
+    with pytest.raises(ValueError, match="confidence must lie"):
+        advice.budget_helps(log({"low": 0.5, "high": 0.5}), 1.5)

@@ -531,7 +531,7 @@ class BudgetReport:
             return "There is nothing to compare."
         sure = f"{self.confidence:.0%}"
         return (
-            f"With {sure} probability no helps or hurts among all {count} comparisons is wrong (exact test of flipped signs, "
+            f"With {sure} probability no “helps” or “hurts” among all {count} comparisons is wrong (exact test of flipped signs, "
             f"repeats of a question averaged, Holm's correction). With {sure} probability all intervals of differences hold "
             "(Tango's score interval, Bonferroni's correction; cut at 0 where the outcome is decided)."
         )
@@ -738,23 +738,27 @@ def _level_shares(level: str, answers: pd.DataFrame) -> LevelShares:
 
 def _split_oracle(rows: pd.DataFrame, levels: list[str], naive: float) -> Oracle:
     """Pick each question's level by half of its repeats, judge by the other half; ties go to the best common level."""
-    answers = {key: part.to_numpy() for key, part in rows.groupby(["question", "level"])["right"]}
-    questions = sorted({question for question, _ in answers})
-    if min(map(len, answers.values())) < 2:
+    question, names = pd.factorize(rows["question"])
+    cell = question * len(levels) + pd.Categorical(rows["level"], levels).codes
+    count = np.bincount(cell, minlength=len(names) * len(levels))
+    if count.min() < 2:
         return Oracle(naive)
     generator = np.random.default_rng(0)
-    gains = np.zeros(len(questions))
+    every, gains = np.arange(len(names)), np.zeros(len(names))
     for _ in range(SPLITS):
-        halves = np.empty((2, len(questions), len(levels)))
-        for i, question in enumerate(questions):
-            for j, level in enumerate(levels):
-                values = generator.permutation(answers[question, level])
-                cut = len(values) // 2
-                halves[:, i, j] = values[:cut].mean(), values[cut:].mean()
-        for pick, judge in (halves, halves[::-1]):
-            best = pick.mean(0).argmax()
-            chosen = np.where(pick.max(1) > pick[:, best], pick.argmax(1), best)
-            gains += (judge[np.arange(len(questions)), chosen] - judge[:, best]) / (2 * SPLITS)
+        order = np.lexsort((generator.random(len(cell)), cell))
+        place = np.arange(len(cell)) - (np.cumsum(count) - count)[cell[order]]
+        first = place < count[cell[order]] // 2
+        right = rows["right"].to_numpy()[order]
+        halves = [
+            np.bincount(cell[order][half], right[half], len(count)) / np.bincount(cell[order][half])
+            for half in (first, ~first)
+        ]
+        pick, judge = (half.reshape(len(names), len(levels)) for half in halves)
+        for seen, unseen in ((pick, judge), (judge, pick)):
+            best = seen.mean(0).argmax()
+            chosen = np.where(seen.max(1) > seen[:, best], seen.argmax(1), best)
+            gains += (unseen[every, chosen] - unseen[:, best]) / (2 * SPLITS)
     mean, low, high = errors.mean_interval(torch.as_tensor(gains))
     return Oracle(naive, mean.item(), low.item(), high.item())
 
@@ -779,6 +783,8 @@ def _told(c: Comparison) -> str:
         f"  {c.source} → {c.target}: {c.outcome}, {c.right_to - c.right_from:+.1%} ({c.low:+.1%} to {c.high:+.1%}), "
         f"gained {c.gained}, lost {c.lost}, tied {c.questions - c.gained - c.lost}"
     )
+    if c.skipped:
+        text += f"; wrong {c.wrong:+.1%}, not attempted {c.skipped:+.1%}"
     if c.outcome == "undecided":
         text += f"; {c.needed:,} questions would decide" if c.needed else "; nothing differs"
     if c.per_doubling is not None:

@@ -72,7 +72,7 @@ class Log:
     ----------
     cases : tuple of Case
         Those with something to compare. Their rows have the columns question, level, repeat, right, wrong, skipped
-        (shares of an answer, they sum to 1), tokens (NaN where unknown), and those asked for as groups.
+        (shares of an answer, they sum to 1), tokens (NaN where unknown), and ``group:NAME`` for those asked for as groups.
     warnings : tuple of Warned
         What was found wrong. What it concerns is left out of `cases`, or is said to be in it.
     columns : dict of str to str
@@ -113,6 +113,7 @@ def understand(
     Log
     """
     found = _columns(table, dict(columns or {}), groups)
+    table = table.reset_index(drop=True)
     rows, warnings = _rows(table, found, groups)
     others = [name for name in table.columns if name not in {*found.values(), *groups}]
     rows = rows.assign(**{f"other:{name}": table[name] for name in others})
@@ -142,7 +143,7 @@ def understand(
 
 def split(case: Case, group: str) -> Iterator[Case]:
     """A case's questions by the values of a column, each as a case of its own."""
-    for value, rows in case.rows.groupby(group, sort=True):
+    for value, rows in case.rows.groupby(f"group:{group}", sort=True):
         yield Case(case.model, f"{case.benchmark} [{group} {value}]".strip(), case.levels, rows)
 
 
@@ -199,7 +200,9 @@ def _rows(
     rows["level"] = rows["level"].where(rows["level"] != "", "none")
     for role in ("order", "tokens"):
         rows[role] = pd.to_numeric(table[found[role]], errors="coerce") if role in found else math.nan
-    rows = rows.join(_marks(table[found["correct"]], found["correct"])).join(table[list(groups)])
+    rows = rows.join(_marks(table[found["correct"]], found["correct"])).join(
+        table[list(groups)].add_prefix("group:")
+    )
     warnings = []
     for name, bad in (("question", rows["question"] == ""), ("grade", rows["kind"] == "")):
         for (model, benchmark), count in rows[bad].groupby(["model", "benchmark"], sort=False).size().items():
@@ -274,10 +277,10 @@ def _copies(levels: list[_Level]) -> tuple[set[tuple[str, str, str]], list[Warne
     """Levels whose answers are another's to the last: which to leave out, and what to say."""
     seen: dict[tuple[int, int], list[_Level]] = {}
     for level in levels:
-        answers = level.rows.groupby("question")[["right", "skipped", "tokens"]].agg(["mean", "size"])
-        marks = answers["right"]["mean"] + 2 * answers["skipped"]["mean"]
+        answers = level.rows.groupby("question")[["right", "skipped", "tokens"]].mean()
+        marks = answers["right"] + 2 * answers["skipped"]
         varied = len(marks) - marks.value_counts().iloc[0]
-        blind = answers["tokens"]["mean"].fillna(0) if len(marks) < 2 * SAME else 0
+        blind = answers["tokens"].fillna(0) if len(marks) < 2 * SAME else 0
         if len(marks) >= SAME and varied >= 3:
             hashes = pd.util.hash_pandas_object(marks.round(9) + 1e3 * blind, index=True)
             signature = len(marks), int(hashes.to_numpy(np.uint64).sum(dtype=np.uint64))
@@ -363,18 +366,18 @@ def _rank(name: str) -> tuple[str, float]:
     """How a level is named (off, a word, a number behind a stem, on) and where it stands among its kind."""
     text = _plain(name)
     if name.startswith("-"):  # -1 often stands for a budget that the model chooses
-        return "?", 0
+        return "?", 0.0
     words = re.findall(r"[a-z]+", text)
     if any(word in _OFF for word in words) or "no_think" in text or text in ("0", "no"):
         return "off", -math.inf
     if effort := _effort(name):
-        return "word", _WORDS[effort]
+        return "word", float(_WORDS[effort])
     if numbers := re.findall(r"(\d+(?:\.\d+)?)([km]?)(?![a-z])", text):
         if len(numbers) > 1:
-            return "?", 0
+            return "?", 0.0
         value = float(numbers[0][0]) * {"": 1, "k": 1e3, "m": 1e6}[numbers[0][1]]
         return "number " + re.sub(r"[\d._]+[km]?(?![a-z])", "", text), value
-    return ("on", 0) if set(words) & _ON else ("?", 0)
+    return ("on", 0.0) if set(words) & _ON else ("?", 0.0)
 
 
 def _effort(name: str) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +25,10 @@ svg .soft { fill: var(--soft); } svg .grid { stroke: var(--line); } svg .zero { 
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: .9rem; }
 th, td { text-align: right; padding: .2rem .5rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 7rem; }
+@media (max-width: 40rem) { thead { display: none; } table, tbody, tr, td { display: block; }
+  tr { padding: .4rem 0; border-bottom: 1px solid var(--line); } td { display: flex; justify-content: space-between; gap: 1rem;
+  border: 0; padding: .05rem 0; } td:first-child { font-weight: 600; } td:not(:first-child)::before { content: attr(data-name);
+  color: var(--soft); } }
 .helps { color: var(--helps); } .hurts { color: var(--hurts); } .undecided { color: var(--undecided); }
 b.helps, b.hurts, b.undecided { border: 1px solid currentColor; border-radius: 1em; padding: 0 .5em; font-size: .85rem; }
 .note { color: var(--soft); font-size: .9rem; } a { color: var(--right); } li { margin: .3rem 0; }
@@ -61,7 +64,7 @@ def budget_page(report: dict[str, Any], name: str) -> str:
     title = f"Does more thinking help? {html.escape(name)}"
     ends = [own[-1] for _, own in cases]
     counts = {outcome: sum(end["outcome"] == outcome for end in ends) for outcome in _ADVICE}
-    told = ", ".join(f'<b class="{outcome}">{outcome}</b> {count}' for outcome, count in counts.items())
+    told = ", ".join(f"{_badge(outcome)} {count}" for outcome, count in counts.items())
     body = [
         f"<h1>{title}</h1>",
         f"<p>From the first level of thinking to the last, model by model and benchmark by benchmark: {told}.</p>"
@@ -104,18 +107,38 @@ def _warnings(warnings: Sequence[dict[str, str]]) -> str:
     return f"<details open><summary>What is odd about this log ({len(items)})</summary><ul>{''.join(items)}</ul></details>"
 
 
+def _grid(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; on a phone each row is a block whose cells carry their column's name."""
+    head = "".join(f"<th>{name}</th>" for name in names)
+    cells = [
+        "".join(f'<td data-name="{name}">{text}</td>' for name, text in zip(names, row, strict=True))
+        for row in rows
+    ]
+    body = "".join(f"<tr>{row}</tr>" for row in cells)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _badge(outcome: str) -> str:
+    return f'<b class="{outcome}">{outcome}</b>'
+
+
+def _change(comparison: dict[str, Any]) -> tuple[str, str]:
+    """Difference in points, and its interval."""
+    low, high = _points(comparison["low"]), _points(comparison["high"])
+    return _points(comparison["right_to"] - comparison["right_from"]), f"{low} to {high}"
+
+
 def _overview(cases: Sequence[tuple[dict[str, Any], list[dict[str, Any]]]]) -> str:
     """First level against last, a line for each case."""
+    names = ("first → last level", "outcome", "points", "interval", "gained", "lost", "of")
     rows = []
     for index, (case, own) in enumerate(cases):
         end = own[-1]
+        counts = (str(end[name]) for name in ("gained", "lost", "questions"))
         rows.append(
-            f'<tr><td><a href="#case{index}">{_title(case)}</a></td><td><b class="{end["outcome"]}">{end["outcome"]}</b></td>'
-            f"<td>{_points(end['right_to'] - end['right_from'])}</td><td>{_points(end['low'])} to {_points(end['high'])}</td>"
-            f"<td>{end['gained']}</td><td>{end['lost']}</td><td>{end['questions']}</td></tr>"
+            (f'<a href="#case{index}">{_title(case)}</a>', _badge(end["outcome"]), *_change(end), *counts)
         )
-    head = "<th>first → last level</th><th>outcome</th><th>points</th><th>interval</th><th>gained</th><th>lost</th><th>of</th>"
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    return _grid(names, rows)
 
 
 def _case(index: int, case: dict[str, Any], own: Sequence[dict[str, Any]]) -> str:
@@ -130,7 +153,7 @@ def _case(index: int, case: dict[str, Any], own: Sequence[dict[str, Any]]) -> st
     )
     return (
         f'<section id="case{index}"><h2>{_title(case)}</h2>'
-        f'<p><b class="{end["outcome"]}">{end["outcome"]}</b> {_ADVICE[end["outcome"]]}: {html.escape(end["source"])} → '
+        f"<p>{_badge(end['outcome'])} {_ADVICE[end['outcome']]}: {html.escape(end['source'])} → "
         f"{html.escape(end['target'])} on {case['questions']} questions.</p>"
         f'<div class="panels">{_curves(case)}{_bars(own)}</div>{_table(own)}'
         f"<p>Best level for all questions: <b>{html.escape(best)}</b> ({percent(share, 1)} right). Choosing the best level for "
@@ -139,32 +162,29 @@ def _case(index: int, case: dict[str, Any], own: Sequence[dict[str, Any]]) -> st
 
 
 def _table(own: Sequence[dict[str, Any]]) -> str:
-    rows = []
-    for c in own:
-        decide = (
-            "decided"
-            if c["outcome"] != "undecided"
-            else f"{c['needed']:,}"
-            if c["needed"]
-            else "no difference"
-        )
-        doubling = "—" if c["per_doubling"] is None else _points(c["per_doubling"])
-        rows.append(
-            f"<tr><td>{html.escape(c['source'])} → {html.escape(c['target'])}</td>"
-            f'<td class="{c["outcome"]}">{c["outcome"]}</td>'
-            f"<td>{_points(c['right_to'] - c['right_from'])}</td><td>{_points(c['low'])} to {_points(c['high'])}</td>"
-            f"<td>{decide}</td><td>{doubling}</td></tr>"
-        )
-    names = (
+    names = [
         "levels",
         "outcome",
         "points",
         "interval",
         "questions to decide",
         "points per doubling of tokens",
-    )
-    head = "".join(f"<th>{name}</th>" for name in names)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    ]
+    abstains = any(c["skipped"] for c in own)
+    rows = []
+    for c in own:
+        decide = f"{c['needed']:,}" if c["needed"] else "no difference"
+        rows.append(
+            [
+                f"{html.escape(c['source'])} → {html.escape(c['target'])}",
+                _badge(c["outcome"]),
+                *_change(c),
+                "decided" if c["outcome"] != "undecided" else decide,
+                "—" if c["per_doubling"] is None else _points(c["per_doubling"]),
+                *([_points(c["wrong"])] if abstains else []),
+            ]
+        )
+    return _grid([*names, "points wrong"] if abstains else names, rows)
 
 
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 360, 230, 44, 26, 40
@@ -183,7 +203,7 @@ def _curves(case: dict[str, Any]) -> str:
         return _TOP + (1 - share) * (_HEIGHT - _TOP - _BOTTOM)
 
     parts = []
-    for share in (0, 0.25, 0.5, 0.75, 1):
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         parts.append(
             f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH}" y1="{y(share):.1f}" y2="{y(share):.1f}"/>'
             f'<text class="soft" x="{_LEFT - 5}" y="{y(share) + 4:.1f}" text-anchor="end">{share:.0%}</text>'
@@ -227,13 +247,13 @@ def _bars(own: Sequence[dict[str, Any]]) -> str:
         parts.append(
             f'<text class="soft" x="{middle}" y="{top - 5}" text-anchor="middle">{html.escape(_short(c["source"]))} → '
             f"{html.escape(_short(c['target']))}</text>"
+            f'<line class="zero" x1="{middle}" x2="{middle}" y1="{top - 2}" y2="{top + 18}"/>'
             f'<rect x="{middle - lost:.1f}" y="{top}" width="{lost:.1f}" height="16" fill="var(--wrong)"/>'
             f'<rect x="{middle}" y="{top}" width="{gained:.1f}" height="16" fill="var(--right)"/>'
             f'<text x="{middle - lost - 4:.1f}" y="{top + 13}" text-anchor="end">{c["lost"]}</text>'
             f'<text x="{middle + gained + 4:.1f}" y="{top + 13}">{c["gained"]}</text>'
         )
     height = 40 + 42 * len(own)
-    parts.append(f'<line class="zero" x1="{middle}" x2="{middle}" y1="20" y2="{height - 12}"/>')
     return _svg(height, "Questions gained and lost between levels", "".join(parts))
 
 
@@ -241,8 +261,8 @@ def _short(name: str, most: int = 18) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"
 
 
-def _svg(height: float, label: str, content: str) -> str:
+def _svg(height: int, label: str, content: str) -> str:
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {math.ceil(height)}" role="img" aria-label="{label}">'
+        f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{label}">'
         f"<title>{label}</title>{content}</svg>"
     )
