@@ -15,7 +15,6 @@ os.environ.pop("TSL_PROFILE", None)  # a profile left over in the shell must not
 # The same examples every time, and no verdict by the clock: a slow machine is not a wrong formula.
 hypothesis.settings.register_profile("tsl", deadline=None, derandomize=True, print_blob=False)
 hypothesis.settings.load_profile("tsl")
-_raises = pytest.raises
 
 
 @contextmanager
@@ -28,33 +27,13 @@ def _unchecked() -> Iterator[None]:
         jaxtyping.config.update("jaxtyping_disable", False)
 
 
-def _raises_unchecked(expected: Any, *args: Any, **kwargs: Any) -> Any:
-    """``pytest.raises``; where a ValueError is expected, bad input reaches the function it is meant for."""
-    if expected is not ValueError:
-        return _raises(expected, *args, **kwargs)
-    if args:
-        function: Callable[..., Any] = args[0]
-        with _unchecked():
-            return _raises(expected, function, *args[1:], **kwargs)
-    return _both(**kwargs)
-
-
-@contextmanager
-def _both(**kwargs: Any) -> Iterator[Any]:
-    with _raises(ValueError, **kwargs) as caught, _unchecked():
-        yield caught
-
-
-pytest.raises = _raises_unchecked  # type: ignore[assignment]
-
-
 @pytest.fixture
 def refuses() -> Callable[[str], Any]:
     """``with refuses("n must be"):`` the package itself answers bad input, not the run-time check of shapes."""
 
     @contextmanager
     def expect(match: str) -> Iterator[Any]:
-        with _raises(ValueError, match=match) as caught, _unchecked():
+        with pytest.raises(ValueError, match=match) as caught, _unchecked():
             yield caught
 
     return expect

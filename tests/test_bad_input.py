@@ -562,9 +562,9 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("function", "argument", "value", "got"), ROWS)
-def test_bad_input_is_answered_by_name_and_value(function, argument, value, got):
+def test_bad_input_is_answered_by_name_and_value(function, argument, value, got, refuses):
     good = TABLE[function][0]
-    with pytest.raises(ValueError, match=rf"\b{re.escape(argument)}\b") as caught:
+    with refuses(rf"\b{re.escape(argument)}\b") as caught:
         function(**{**good, argument: value})
     assert got in str(caught.value)
 

@@ -3,16 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from helpers import generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse.linalg import cg
 from sklearn.linear_model import Ridge
 
 from tsl import baselines, covariance, errors, prompts
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def batch_of(d: int, m: int, noise: float = 0.0, size: int = 6, seed: int = 0) -> prompts.Prompts:

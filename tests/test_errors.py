@@ -3,15 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from helpers import generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from tsl import cot, covariance, errors, exact, prompts, theory
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def test_squared_error_is_the_distance_of_each_estimate():
@@ -97,11 +94,11 @@ def test_interval_of_the_median_covers_it_for_cauchy_tails() -> None:
     assert ((low <= median) & (median <= high)).all()
 
 
-def test_interval_of_the_median_needs_enough_values():
+def test_interval_of_the_median_needs_enough_values(refuses):
     values = torch.randn(30, 5, generator=generator(6), dtype=torch.float64)
-    with pytest.raises(ValueError, match="confidence must lie"):
+    with refuses("confidence must lie"):
         errors.median_interval(values, 1.0)
-    with pytest.raises(ValueError, match="must hold at least"):
+    with refuses("must hold at least"):
         errors.median_interval(values[:3])
 
 
@@ -137,7 +134,7 @@ def test_relative_distance_of_one_and_of_many():
     assert errors.relative_distance(batch[1], target) == 1
 
 
-def test_propagated_error_of_a_batch_of_batches_is_that_of_each():
+def test_propagated_error_of_a_batch_of_batches_is_that_of_each(refuses):
     cov = covariance.rotate(covariance.power_law(3, 0.5), generator())
     gammas = torch.stack([theory.gamma(cov, n) for n in (2, 8)])
     grams = covariance.wishart(cov, [4, 9], 5, generator(1))
@@ -146,7 +143,7 @@ def test_propagated_error_of_a_batch_of_batches_is_that_of_each():
     for index in range(2):
         alone = errors.propagated_error(grams[index], gammas[index], 4)
         torch.testing.assert_close(together[index], alone)
-    with pytest.raises(ValueError, match="broadcasts"):
+    with refuses("broadcasts"):
         errors.propagated_error(grams, gammas, 4)
 
 
@@ -198,12 +195,12 @@ def test_paired_difference_covers_as_often_as_it_says_where_few_questions_change
     assert 0.93 < covered <= 1
 
 
-def test_paired_difference_of_nothing_and_of_everything():
+def test_paired_difference_of_nothing_and_of_everything(refuses):
     _, low, high = errors.paired_difference(0, 0, 20)
     assert low == pytest.approx(-high)
     assert 0 < high < 0.25
     assert errors.paired_difference(20, 0, 20)[2] == 1
-    with pytest.raises(ValueError, match="at most questions=3"):
+    with refuses("at most questions=3"):
         errors.paired_difference(2, 2, 3)
 
 

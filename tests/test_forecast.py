@@ -2,14 +2,11 @@
 
 import pytest
 import torch
+from helpers import generator
 
 from tsl import cot, covariance, errors, exact, forecast, laws, lsa, prompts, theory
 
 EYE = torch.eye(6, dtype=torch.float64)
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def test_a_well_trained_model_on_long_prompts_has_no_reason_to_stop():

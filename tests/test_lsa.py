@@ -5,14 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers import generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tsl import cot, covariance, lsa, prompts, theory
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def rotated(d: int, alpha: float = 1.0, seed: int = 0) -> torch.Tensor:
@@ -325,13 +322,13 @@ def test_empirical_optimum_of_features_in_unlike_units():
     np.testing.assert_allclose(found.numpy(), solved, rtol=1e-6, atol=1e-9)
 
 
-def test_prompts_that_miss_a_direction_have_no_optimum():
+def test_prompts_that_miss_a_direction_have_no_optimum(refuses):
     sample = prompts.sample_moments(
         covariance.power_law(4, 1.0), 10, 8, generator=torch.Generator().manual_seed(0)
     )
     copies = prompts.Moments(*(getattr(sample, name)[[0] * 8] for name in ("gram", "cross", "w")))
-    with pytest.raises(ValueError, match="must be invertible"):
+    with refuses("must be invertible"):
         lsa.empirical_optimum(copies)
     unknown = prompts.Moments(sample.gram, sample.cross, torch.full_like(sample.w, torch.nan))
-    with pytest.raises(ValueError, match=r"moments\.w must be finite"):
+    with refuses(r"moments\.w must be finite"):
         lsa.empirical_optimum(unknown)

@@ -2,16 +2,13 @@
 
 import pytest
 import torch
+from helpers import generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tsl import cot, covariance, errors, prompts, stopping, theory
 
 STEPS = 20
-
-
-def generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def think(
@@ -182,19 +179,19 @@ def test_held_out_error_is_that_of_models_that_never_saw_the_fold() -> None:
     torch.testing.assert_close(measured, expected)
 
 
-def test_bad_input_is_named() -> None:
+def test_bad_input_is_named(refuses) -> None:
     chain, batch, _ = think(1.0, 20, 6, size=3)
-    with pytest.raises(ValueError, match="chain must have shape"):
+    with refuses("chain must have shape"):
         stopping.increment_ratio(chain[:, :2])
-    with pytest.raises(ValueError, match="chain and prompts must agree"):
+    with refuses("chain and prompts must agree"):
         stopping.stop_step(chain[:2], batch)
-    with pytest.raises(ValueError, match="patience must be"):
+    with refuses("patience must be"):
         stopping.first_turn(stopping.residual(chain, batch), 0)
-    with pytest.raises(ValueError, match="score must have shape"):
+    with refuses("score must have shape"):
         stopping.first_turn(chain[:, :0, 0])
-    with pytest.raises(ValueError, match="noise must be"):
+    with refuses("noise must be"):
         stopping.stop_step(chain, batch, noise=-1.0)
-    with pytest.raises(ValueError, match="scale must be"):
+    with refuses("scale must be"):
         stopping.stop_step(chain, batch, scale=0.0)
-    with pytest.raises(ValueError, match="folds must be"):
+    with refuses("folds must be"):
         stopping.held_out_error(lambda p, k: chain, batch, 3, folds=7)

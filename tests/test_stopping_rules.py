@@ -1,15 +1,12 @@
 """Regrets of stopping rules: definitions by hand, the oracle as the limit, and the trace that GCV needs."""
 
 import torch
+from helpers import generator
 
 from tsl import cot, covariance, prompts, theory
 from tsl.lab import stopping_rules
 
 EYE = torch.eye(4, dtype=torch.float64)
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def test_regret_of_three_prompts_by_hand():

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers import generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate
@@ -13,10 +14,6 @@ from scipy import integrate
 from tsl import cot, covariance, errors, lsa, prompts, theory
 
 spectra = st.lists(st.floats(0.05, 5.0), min_size=1, max_size=6)
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def turned(spectrum: list[float], seed: int = 0) -> torch.Tensor:
