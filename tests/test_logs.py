@@ -254,6 +254,6 @@ def test_what_cannot_be_understood_is_named(change, kwargs, message, refuses):
 def test_groups_are_cases_of_their_own():
     rows = table(difficulty="easy").assign(difficulty=lambda t: np.where(t["question"] > 30, "hard", "easy"))
     (case,) = logs.understand(rows, groups=["difficulty"]).cases
-    parts = list(logs.split(case, "difficulty"))
+    parts = list(logs.by_group(case, "difficulty"))
     assert [part.benchmark for part in parts] == ["[difficulty easy]", "[difficulty hard]"]
     assert sum(len(part.rows) for part in parts) == len(rows)

@@ -644,7 +644,7 @@ class _Pair:
 
 
 def _groups(case: logs.Case, groups: Sequence[str]) -> list[logs.Case]:
-    return [part for group in groups for part in logs.split(case, group)]
+    return [part for group in groups for part in logs.by_group(case, group)]
 
 
 def _answers(case: logs.Case) -> dict[str, pd.DataFrame]:

@@ -141,7 +141,7 @@ def understand(
     return Log(tuple(made), tuple(warnings), found, tuple(groups))
 
 
-def split(case: Case, group: str) -> Iterator[Case]:
+def by_group(case: Case, group: str) -> Iterator[Case]:
     """A case's questions by the values of a column, each as a case of its own."""
     for value, rows in case.rows.groupby(f"group:{group}", sort=True):
         yield Case(case.model, f"{case.benchmark} [{group} {value}]".strip(), case.levels, rows)
