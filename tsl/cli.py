@@ -298,10 +298,11 @@ def diagnose(
         made = advice.budget_helps(found, confidence)
     click.echo("Read: " + ", ".join(f"{role} = {name}" for role, name in found.columns.items()) + "\n")
     click.echo(made)
-    if as_json:
-        paths.write_whole(as_json, json.dumps(made.to_dict(), indent=1, allow_nan=False) + "\n")
-    if as_html:
-        paths.write_whole(as_html, reports.budget_page(made.details(), log.name))
+    data = json.dumps(made.to_dict(), indent=1, allow_nan=False) + "\n"
+    page = reports.budget_page(made.details(), log.name)
+    for path, text in ((as_json, data), (as_html, page)):
+        if path:
+            paths.write_whole(path, text)
     if written := [str(path) for path in (as_json, as_html) if path]:
         click.echo(f"\nwritten: {', '.join(written)}")
     return 0
