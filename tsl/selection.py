@@ -181,11 +181,14 @@ def log_error(weights: Array, first: Array, second: Array, tests: Array, steps: 
     inverse = np.linalg.inv(mean_square + 1e-14 * np.trace(mean_square) * identity)
     step = identity - mean @ inverse @ tests
     powers = [np.broadcast_to(identity, step.shape)]
-    for _ in range(steps):
-        powers.append(powers[-1] @ step)
-    error = float(np.square(powers[-1]).sum()) / len(tests)
-    if error == 0:
-        return -math.inf, np.zeros_like(weights)
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # a mixture that diverges may overflow: it is as bad as can be
+        for _ in range(steps):
+            powers.append(powers[-1] @ step)
+        error = float(np.square(powers[-1]).sum()) / len(tests)
+    if error == 0 or not math.isfinite(error):
+        return -math.inf if error == 0 else math.inf, np.zeros_like(weights)
     back = [power.swapaxes(1, 2) for power in powers]
     inward = np.sum([back[j] @ powers[-1] @ back[steps - 1 - j] for j in range(steps)], axis=0)
     by_mean = -2 * (inward @ tests.swapaxes(1, 2)).mean(0) @ inverse.T  # dF/dE₁; and dF/dE₂ = −Aᵀ dF/dE₁

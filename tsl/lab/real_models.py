@@ -262,7 +262,7 @@ def _ease(rows: pd.DataFrame) -> pd.Series | None:
 def _pair(
     first: str, second: str, before: pd.DataFrame, after: pd.DataFrame, ease: pd.Series | None, graded: bool
 ) -> Record:
-    both = _totals(before).join(_totals(after), how="inner", lsuffix="_0", rsuffix="_1")
+    both = _totals(before).join(_totals(after), how="inner", suffixes=("_0", "_1"))
     kinds = pd.DataFrame(index=both.index)
     if ease is not None:
         kinds["others"] = np.searchsorted(CLASSES, ease.reindex(both.index).fillna(0), side="right")
