@@ -1,0 +1,33 @@
+"""What the README promises runs as it stands there."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tsl import cli
+
+README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+RECIPES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+SAYS = ["helps", "strong x1", "hurts"]
+
+
+def test_there_is_a_recipe_for_a_log_for_features_and_for_a_model() -> None:
+    assert len(RECIPES) == len(SAYS)
+    assert all(len(recipe.strip().splitlines()) <= 7 for recipe in RECIPES)
+
+
+@pytest.mark.parametrize(("recipe", "says"), zip(RECIPES, SAYS, strict=True), ids=SAYS)
+def test_a_recipe_runs_and_answers(recipe: str, says: str, root: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", recipe], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert says in done.stdout
+
+
+def test_its_commands_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in re.findall(r"^\$ tsl (\w+)", README, re.MULTILINE):
+        assert cli.main([name, "--help"]) == 0
