@@ -33,6 +33,7 @@ test: $(STAMP) ## style, types, tests, every chapter, the book, the browser: all
 
 format: $(STAMP) ## format the code and mend what the linter can mend
 	@.venv/bin/ruff check --fix . ; .venv/bin/ruff format .
+	@.venv/bin/jupytext --quiet --pipe ".venv/bin/ruff format --line-length 88 --stdin-filename cell.py -" notebooks/*.md
 
 clean: ## remove everything built (keeps the environment and .checkpoints)
 	rm -rf _build .pytest_cache .mypy_cache .ruff_cache .hypothesis

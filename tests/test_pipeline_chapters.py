@@ -121,7 +121,7 @@ def test_running_a_chapter_again_gives_the_same_text(outcomes: dict[str, Outcome
 def test_chapter_source_obeys_the_rules_of_the_package_and_fits_its_column(
     chapter: str, tmp_path: Path
 ) -> None:
-    """The same rules as in `tsl`, with 88 columns; spared are those that a notebook's last expression or a name per cell breaks."""
+    """The rules of `tsl` in 88 columns; spared are those that a notebook's last expression or names by cell break."""
     target = tmp_path / f"{chapter}.ipynb"
     nbformat.write(versions.read_source(CHAPTERS[chapter]), target)
     spared = "B018,B023,B905,C408,E402,E731,I001,SIM300"

@@ -1,6 +1,7 @@
 """Tables of one's own, and the two commands that read them: what is said, and what is refused before anything is written."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -85,13 +86,17 @@ def test_plan_is_that_of_the_library_and_refuses_before_it_writes(tmp_path, caps
     for group in wine.group_names:
         pd.DataFrame(wine.group(group).numpy()).to_csv(tmp_path / f"{group}.csv", index=False)
     task = [f"--task={group}={tmp_path / f'{group}.csv'}" for group in ("class_0", "class_1")]
-    out = tmp_path / "plan.json"
+    out, page = tmp_path / "plan.json", tmp_path / "plan.html"
     options = ["--target", str(tmp_path / "class_2.csv"), "--standardise", "--steps", "4", "--json", str(out)]
     assert cli.main(["plan", *options, *task]) == 0
     target = wine.group("class_2")
     offered = {group: laws.standardise(wine.group(group), target) for group in ("class_0", "class_1")}
     generator = torch.Generator().manual_seed(0)
     made = advice.plan_training(offered, laws.standardise(target), 100, 100, 4, generator)
+    assert cli.main(["plan", *options[:-2], "--html", str(page), *task]) == 0
+    assert all(text in page.read_text() for text in ("class_0", "recommended", "<svg", "viewport"))
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page.read_text())
+    assert cli.main(["plan", *options[:-2], "--html", "/proc/nowhere/plan.html", *task]) == 1
     written = json.loads(out.read_text())
     assert [card["weight"] for card in written["tasks"]] == pytest.approx(made.weights.tolist(), abs=1e-6)
     assert str(made.best_step) in capsys.readouterr().out

@@ -226,7 +226,8 @@ def think(
 @click.option("--length", type=click.IntRange(min=1), default=100, help="examples in a training prompt")
 @click.option("--standardise", is_flag=True, help="by mean and deviation of the target's features")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="root of the prompts that are drawn")
-@click.option("--json", "as_json", type=click.Path(path_type=Path), help="write the plan there, too")
+@click.option("--html", "as_html", type=click.Path(path_type=Path), help="write a report with plots there")
+@click.option("--json", "as_json", type=click.Path(path_type=Path), help="write the plan there")
 def plan(
     target: Path,
     tasks: Sequence[str],
@@ -235,6 +236,7 @@ def plan(
     length: int,
     standardise: bool,
     seed: int,
+    as_html: Path | None,
     as_json: Path | None,
 ) -> int:
     """Recommend what to train on for a target: tables of features (CSV, Parquet, NPY), a row per observation."""
@@ -242,6 +244,7 @@ def plan(
 
     from tsl import advice, laws
     from tsl.lab import tables
+    from tsl.press import reports
 
     with _arguments():
         goal = tables.features(target)
@@ -257,9 +260,23 @@ def plan(
         generator = torch.Generator().manual_seed(seed)
         made = advice.plan_training(offered, goal, length, examples, steps, generator)
     click.echo(made)
-    if as_json:
-        paths.write_whole(as_json, json.dumps(made.to_dict(), indent=1, allow_nan=False) + "\n")
-        click.echo(f"\nwritten: {as_json}")
+    told = made.to_dict()
+    return _write({as_json: _json(told), as_html: reports.plan_page(told, target.name)})
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, allow_nan=False) + "\n"
+
+
+def _write(texts_of: dict[Path | None, str]) -> int:
+    """Write what was asked for; what cannot be written is named."""
+    for path, text in texts_of.items():
+        if path:
+            try:
+                paths.write_whole(path, text)
+            except OSError as problem:
+                raise click.ClickException(f"cannot write {path}: {problem.strerror}") from None
+            click.echo(f"\nwritten: {path}")
     return 0
 
 
@@ -298,13 +315,19 @@ def diagnose(
         made = advice.budget_helps(found, confidence)
     click.echo("Read: " + ", ".join(f"{role} = {name}" for role, name in found.columns.items()) + "\n")
     click.echo(made)
-    data = json.dumps(made.to_dict(), indent=1, allow_nan=False) + "\n"
-    page = reports.budget_page(made.details(), log.name)
-    for path, text in ((as_json, data), (as_html, page)):
-        if path:
-            paths.write_whole(path, text)
-    if written := [str(path) for path in (as_json, as_html) if path]:
-        click.echo(f"\nwritten: {', '.join(written)}")
+    return _write({as_json: _json(made.to_dict()), as_html: reports.budget_page(made.details(), log.name)})
+
+
+@tsl.command()
+@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
+def counts(sources: Sequence[Path]) -> int:
+    """Recompute chapter 11's counts from downloaded SOURCES, named like knowledge.csv.gz, and say what they are."""
+    from tsl.lab import real_models
+
+    for source in sources:
+        with _arguments():
+            record = real_models.count(source)
+        click.echo(f"written: {real_models.store(record)}")
     return 0
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from tsl.texts import percent
+from tsl.texts import number, percent
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --soft: #5c6470; --line: #d5d9de; --page: #fff; --box: #f7f8f9;
@@ -75,6 +76,59 @@ def budget_page(report: dict[str, Any], name: str) -> str:
         _overview(cases) if len(cases) > 1 else "",
         *(_case(index, case, own) for index, (case, own) in enumerate(cases)),
     ]
+    return _page(title, body)
+
+
+def plan_page(plan: dict[str, Any], name: str) -> str:
+    """The plan of what to train on for a target.
+
+    Parameters
+    ----------
+    plan : dict
+        As `tsl.advice.Plan.to_dict` gives it.
+    name : str
+        What the target is.
+
+    Returns
+    -------
+    str
+        A whole HTML document.
+    """
+    title = f"What to train on for {html.escape(name)}"
+    target, gain = plan["target"], plan["benefit"]
+    told = (
+        f"Thinking for {plan['best_step']} steps divides the error of one step by {number(gain['median'])} "
+        f"({number(gain['low'])} to {number(gain['high'])} for 80 % of prompts)."
+        if plan["best_step"] > 1
+        else "Thinking beyond one step does not help."
+    )
+    names = ("task", "weight", "coverage", "hardness", "examples in a training prompt")
+    rows = [
+        (
+            html.escape(task["name"]),
+            f"<b>{task['weight']:.2f}</b>",
+            number(task["coverage"]),
+            number(task["hardness"]),
+            str(task["length"]),
+        )
+        for task in plan["tasks"]
+    ]
+    odd = "".join(f"<li>{html.escape(text)}</li>" for text in plan["warnings"])
+    body = [
+        f"<h1>{title}</h1>",
+        f"<p>{told} The target has {target['features']} features, {target['samples']} samples and hardness "
+        f"{number(target['hardness'])}; test prompts hold {plan['examples']} examples.</p>",
+        f"<details open><summary>What to mind</summary><ul>{odd}</ul></details>" if odd else "",
+        f"<section><h2>The mixture</h2>{_grid(names, rows)}<p class='note'>Coverage is how much of the target's variance "
+        "training saw where it saw least; below one half such a model diverges when it thinks. The mixture's is "
+        f"{number(plan['coverage'])}.</p></section>",
+        f"<section><h2>Predicted error per weight</h2>{_chains(plan['errors'])}<p class='note'>Median over test prompts by "
+        "thinking step, on a logarithmic scale; bars hold the middle 80 % of the prompts.</p></section>",
+    ]
+    return _page(title, body)
+
+
+def _page(title: str, body: Sequence[str]) -> str:
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<link rel="icon" href="data:,"><title>{title}</title><style>{_STYLE}</style>'
@@ -231,6 +285,55 @@ def _curves(case: dict[str, Any]) -> str:
         for i, kind in enumerate(kinds)
     )
     return _svg(_HEIGHT, "Share of answers by level, with 95 % intervals", legend + "".join(parts))
+
+
+def _chains(errors: dict[str, dict[str, Sequence[float | str]]]) -> str:
+    """Median errors of several mixtures by step, with the middle 80 % of the prompts."""
+    floor = 1e-12
+    curves = {
+        name: {key: [min(max(float(v), floor), 1e12) for v in values] for key, values in found.items()}
+        for name, found in errors.items()
+    }
+    every = [v for found in curves.values() for values in found.values() for v in values]
+    low, high = math.floor(math.log10(min(every))), math.ceil(math.log10(max(every)))
+    steps, top = len(next(iter(curves.values()))["median"]), _TOP + 16 * len(curves)
+    height = top + 160 + _BOTTOM
+
+    def x(step: float) -> float:
+        return _LEFT + 12 + step * (_WIDTH - _LEFT - 24) / max(steps - 1, 1)
+
+    def y(value: float) -> float:
+        return top + 160 * (high - math.log10(value)) / max(high - low, 1)
+
+    parts = []
+    for power in range(low, high + 1, max(1, (high - low) // 5)):
+        at = y(10.0**power)
+        parts.append(
+            f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH}" y1="{at:.1f}" y2="{at:.1f}"/>'
+            f'<text class="soft" x="{_LEFT - 5}" y="{at + 4:.1f}" text-anchor="end">{number(10.0**power)}</text>'
+        )
+    for index, (name, found) in enumerate(curves.items()):
+        color = f"var(--{('right', 'skipped', 'wrong')[index % 3]})"
+        dashes = ("", "6 3", "2 3")[index % 3]
+        line = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in enumerate(found["median"]))
+        shift = 3 * (index - 1)
+        parts += [
+            f'<line x1="{x(step) + shift:.1f}" x2="{x(step) + shift:.1f}" y1="{y(found["low"][step]):.1f}" '
+            f'y2="{y(found["high"][step]):.1f}" stroke="{color}" opacity=".5"/>'
+            for step in range(1, steps)
+        ]
+        stroke = f'stroke="{color}" stroke-width="2" stroke-dasharray="{dashes}"'
+        at = 12 + 16 * index
+        parts.append(
+            f'<polyline points="{line}" fill="none" {stroke}/>'
+            f'<line x1="{_LEFT}" x2="{_LEFT + 24}" y1="{at}" y2="{at}" {stroke}/><text x="{_LEFT + 30}" y="{at + 4}">{html.escape(name)}</text>'
+        )
+    for step in sorted({0, 1, (steps - 1) // 2, steps - 1}):
+        parts.append(f'<text x="{x(step):.1f}" y="{top + 178}" text-anchor="middle">{step}</text>')
+    parts.append(
+        f'<text class="soft" x="{_WIDTH / 2}" y="{top + 194}" text-anchor="middle">thinking steps</text>'
+    )
+    return _svg(height, "Predicted error by thinking step", "".join(parts))
 
 
 def _bars(own: Sequence[dict[str, Any]]) -> str:
