@@ -299,7 +299,7 @@ def _chains(errors: dict[str, dict[str, Sequence[float | str]]]) -> str:
     steps, top = len(next(iter(curves.values()))["median"]), _TOP + 16 * len(curves)
     height = top + 160 + _BOTTOM
 
-    def x(step: float) -> float:
+    def x(step: int) -> float:
         return _LEFT + 12 + step * (_WIDTH - _LEFT - 24) / max(steps - 1, 1)
 
     def y(value: float) -> float:
@@ -326,7 +326,8 @@ def _chains(errors: dict[str, dict[str, Sequence[float | str]]]) -> str:
         at = 12 + 16 * index
         parts.append(
             f'<polyline points="{line}" fill="none" {stroke}/>'
-            f'<line x1="{_LEFT}" x2="{_LEFT + 24}" y1="{at}" y2="{at}" {stroke}/><text x="{_LEFT + 30}" y="{at + 4}">{html.escape(name)}</text>'
+            f'<line x1="{_LEFT}" x2="{_LEFT + 24}" y1="{at}" y2="{at}" {stroke}/>'
+            f'<text x="{_LEFT + 30}" y="{at + 4}">{html.escape(name)}</text>'
         )
     for step in sorted({0, 1, (steps - 1) // 2, steps - 1}):
         parts.append(f'<text x="{x(step):.1f}" y="{top + 178}" text-anchor="middle">{step}</text>')
