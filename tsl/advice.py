@@ -596,7 +596,7 @@ def budget_helps(log: logs.Log | pd.DataFrame, confidence: float = 0.95) -> Budg
     -----
     Repeats of a question depend on each other, so questions are the units: repeats are averaged first. With x_q the
     difference of a question's shares right, the test flips the signs of x_q, and Tango's interval for counts is taken in units of
-    s = Σ x_q²/Σ |x_q|, the typical size of a change: s = 1 without repeats, and in general the variance is that of x_q.
+    s = Σ x_q²/Σ abs x_q, the typical size of a change: s = 1 without repeats, and in general the variance is that of x_q.
     """
     _validate.fraction("confidence", confidence)
     if isinstance(log, pd.DataFrame):

@@ -255,7 +255,7 @@ def paired_difference(
 
     Notes
     -----
-    The interval holds every Δ that the score test does not reject: |gained − lost − nΔ| ≤ z (n (2q + Δ(1 − Δ)))^½,
+    The interval holds every Δ that the score test does not reject: gained − lost − nΔ is at most z (n (2q + Δ(1 − Δ)))^½,
     where q is the likeliest share lost if the difference is Δ (T. Tango, Statistics in Medicine 17, 891, 1998). At
     Δ = 0 it is McNemar's test. Unlike Wald's interval it keeps its coverage where few questions change, or none.
     """
