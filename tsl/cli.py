@@ -209,6 +209,7 @@ def think(
         source = tables.spectrum(train, dimension)
         target = source if test is None else tables.spectrum(test, len(source))
         generator = torch.Generator().manual_seed(seed)
+        click.echo(f"Drawing {forecast.PROMPTS:,} prompts ...", err=True)
         made = forecast.foresee(source, target, examples, context, steps, generator, noise)
     click.echo(made)
     click.echo()
@@ -258,6 +259,7 @@ def plan(
             offered = {name: laws.standardise(x, goal) for name, x in offered.items()}
             goal = laws.standardise(goal)
         generator = torch.Generator().manual_seed(seed)
+        click.echo(f"Choosing among {len(offered)} tasks, then predicting {steps} steps ...", err=True)
         made = advice.plan_training(offered, goal, length, examples, steps, generator)
     click.echo(made)
     told = made.to_dict()
