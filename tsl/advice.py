@@ -40,7 +40,6 @@ class TaskCard:
 
     Parameters
     ----------
-    name : str
     length : int
         Examples in a training prompt of this task.
     hardness : float
@@ -65,12 +64,8 @@ class Plan:
 
     Parameters
     ----------
-    tasks : tuple of TaskCard
-    target_hardness : float
-    samples, d : int
-        Target samples, and features.
-    examples : int
-        Examples in a test prompt.
+    samples, d, examples : int
+        Target samples, features, and examples in a test prompt.
     coverage : float
         Coverage of the recommended mixture.
     errors : dict of name to Tensor of shape (P, steps + 1)
@@ -211,15 +206,12 @@ def plan_training(
         Features of the target.
     lengths : int or sequence of int
         Examples in a training prompt, common or for each task.
-    examples : int
-        Examples m in a test prompt.
-    steps : int
-        Thinking steps that can be afforded at test time; the mixture is chosen for these, and for prompts of
-        `examples` examples.
+    examples, steps : int
+        Examples m in a test prompt, and thinking steps that can be afforded there: the mixture is chosen for these.
     generator : torch.Generator
         Source of the test prompts that choice and prediction average over.
     prompts : int
-        Number of these.
+        Test prompts that the prediction averages over.
     """
     if not tasks:
         raise ValueError("tasks must name at least one candidate, got none")
@@ -334,12 +326,8 @@ def thinking_helps(
 
     Parameters
     ----------
-    model : Thinker or callable
-        Any model or baseline that thinks.
     prompts : Prompts
         B prompts of the kind the model will meet. Their `w` is not used.
-    budget : int
-        Steps that could be afforded, at least 2.
     held_out : int, optional
         Examples of every prompt to hold back as a test; by default a fifth, at least one. The model thinks
         about the others, so the diagnosis is of prompts that are shorter by as many.
@@ -378,10 +366,8 @@ class LevelShares:
 
     Parameters
     ----------
-    level : str
     right, low, high : float
-        Mean share right of a question, with Wilson's interval (of this share alone), its width by the spread between
-        questions.
+        Mean share right of a question, with Wilson's interval (of this share alone), its width by the spread between questions.
     wrong, skipped : float
         Shares wrong and not attempted.
     tokens : float
@@ -403,9 +389,8 @@ class Comparison:
 
     Parameters
     ----------
-    model, benchmark, source, target : str
-        `source` is the level with less thinking.
-    questions : int
+    source, target : str
+        Levels, `source` that with less thinking.
     right_from, right_to : float
         Mean share right of a question at either level.
     wrong, skipped : float
@@ -477,14 +462,12 @@ class BudgetCase:
 
     Parameters
     ----------
-    model, benchmark : str
     questions : int
         That all levels have.
     levels : tuple of LevelShares
         From least thinking to most.
     best : str
         The level that is right most often, the least thinking one of several.
-    oracle : Oracle
     """
 
     model: str
@@ -501,7 +484,6 @@ class BudgetReport:
 
     Parameters
     ----------
-    cases : tuple of BudgetCase
     comparisons : tuple of Comparison
         Neighbouring levels, and first against last.
     warnings : tuple of logs.Warned
@@ -579,10 +561,6 @@ def budget_helps(log: logs.Log | pd.DataFrame, confidence: float = 0.95) -> Budg
         A table as `tsl.logs.understand` takes it, or what that made of one.
     confidence : float
         Probability with which all outcomes together are right, if the questions are a sample of those that matter.
-
-    Returns
-    -------
-    BudgetReport
 
     Notes
     -----
@@ -718,9 +696,8 @@ def _budget_case(case: logs.Case, answers: dict[str, pd.DataFrame]) -> BudgetCas
 def _level_shares(level: str, answers: pd.DataFrame) -> LevelShares:
     right = answers["right"].to_numpy()
     mean, spread = float(right.mean()), float(right.var())
-    size = len(right) * (
-        mean * (1 - mean) / spread if spread > 0 else 1.0
-    )  # as many single answers vary as much
+    # As many single answers vary as much.
+    size = len(right) * (mean * (1 - mean) / spread if spread > 0 else 1.0)
     z = float(stats.norm.ppf(0.975))
     middle = (mean + z**2 / (2 * size)) / (1 + z**2 / size)
     half = z / (1 + z**2 / size) * math.sqrt(mean * (1 - mean) / size + z**2 / (4 * size**2))

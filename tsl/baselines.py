@@ -1,7 +1,8 @@
 """Classical solvers of the least-squares problem a prompt poses, in the call shape of a thinking model.
 
-Every solver takes prompts and a number of steps and returns the chain ŵ_0, ..., ŵ_steps of shape (B, steps + 1, d).
-Solvers that do not iterate repeat their answer. All minimise ‖y − Xw‖²/(2m), whose gradient is Σ̂w − b.
+Every solver takes B prompts of m examples in dimension d and a number of steps and returns the chain ŵ_0, ..., ŵ_steps of
+shape (B, steps + 1, d). Solvers that do not iterate repeat their answer from step 1 on. All minimise ‖y − Xw‖²/(2m), whose
+gradient is Σ̂w − b.
 """
 
 from __future__ import annotations
@@ -33,33 +34,15 @@ def _apply(matrix: Tensor, vector: Tensor) -> Tensor:
 
 
 def ols(prompts: Prompts, steps: int = 1) -> Float[Tensor, "B k d"]:
-    """Ordinary least squares of least norm, the pseudo-inverse solution.
-
-    Parameters
-    ----------
-    prompts : Prompts
-        B prompts of m examples in dimension d; m < d gives the least-norm interpolant.
-    steps : int
-        Length of the chain, at least 0; the answer stands from step 1 on.
-    """
+    """Ordinary least squares of least norm, the pseudo-inverse solution; m < d gives the least-norm interpolant."""
     _moments(prompts, steps)
     return _constant(_apply(torch.linalg.pinv(prompts.x), prompts.y), steps)
 
 
 def ridge(prompts: Prompts, steps: int = 1, penalty: float = 1.0) -> Float[Tensor, "B k d"]:
-    """Ridge regression, (XᵀX + penalty · I)⁻¹Xᵀy.
+    """Ridge regression, (XᵀX + penalty · I)⁻¹Xᵀy, with the penalty in units of y².
 
-    With w* ~ N(0, I) and label noise of standard deviation σ, `penalty` = σ² gives the posterior
-    mean, the best estimate there is.
-
-    Parameters
-    ----------
-    prompts : Prompts
-        B prompts of m examples in dimension d.
-    steps : int
-        Length of the chain, at least 0; the answer stands from step 1 on.
-    penalty : float
-        Ridge penalty in units of y², above 0.
+    With w* ~ N(0, I) and label noise of standard deviation σ, `penalty` = σ² gives the posterior mean, the best there is.
     """
     penalty = _validate.positive("penalty", penalty)
     moments, m = _moments(prompts, steps), prompts.x.shape[1]
@@ -70,17 +53,10 @@ def ridge(prompts: Prompts, steps: int = 1, penalty: float = 1.0) -> Float[Tenso
 def gradient_descent(
     prompts: Prompts, steps: int, learning_rate: float | None = None
 ) -> Float[Tensor, "B k d"]:
-    """Gradient descent from zero, ŵ ← ŵ − η(Σ̂ŵ − b).
+    """Gradient descent from zero, ŵ ← ŵ − η(Σ̂ŵ − b), with the learning rate η.
 
-    Parameters
-    ----------
-    prompts : Prompts
-        B prompts of m examples in dimension d.
-    steps : int
-        Number of steps, at least 0.
-    learning_rate : float, optional
-        η, above 0. By default the best constant step of each prompt, 2 / (λ_max + λ_min) over the non-zero eigenvalues of Σ̂:
-        an oracle that linear self-attention does not have.
+    By default η is the best constant step of each prompt, 2 / (λ_max + λ_min) over the non-zero eigenvalues of Σ̂: an oracle that
+    linear self-attention does not have.
     """
     moments = _moments(prompts, steps)
     if learning_rate is None:
@@ -96,15 +72,7 @@ def gradient_descent(
 
 
 def newton(prompts: Prompts, steps: int) -> Float[Tensor, "B k d"]:
-    """Newton's method from zero, ŵ ← ŵ − Σ̂⁺(Σ̂ŵ − b): it lands on the least-squares solution in one step.
-
-    Parameters
-    ----------
-    prompts : Prompts
-        B prompts of m examples in dimension d.
-    steps : int
-        Number of steps, at least 0.
-    """
+    """Newton's method from zero, ŵ ← ŵ − Σ̂⁺(Σ̂ŵ − b): it lands on the least-squares solution in one step."""
     moments = _moments(prompts, steps)
     inverse = torch.linalg.pinv(moments.gram, hermitian=True)
     chain = [torch.zeros_like(moments.w)]
@@ -114,15 +82,7 @@ def newton(prompts: Prompts, steps: int) -> Float[Tensor, "B k d"]:
 
 
 def conjugate_gradient(prompts: Prompts, steps: int) -> Float[Tensor, "B k d"]:
-    """Conjugate gradient from zero on Σ̂w = b: the best polynomial method, exact after min(d, m) steps.
-
-    Parameters
-    ----------
-    prompts : Prompts
-        B prompts of m examples in dimension d.
-    steps : int
-        Number of steps, at least 0.
-    """
+    """Conjugate gradient from zero on Σ̂w = b: the best polynomial method, exact after min(d, m) steps."""
     moments = _moments(prompts, steps)
     x, m = prompts.x, prompts.x.shape[1]
     w = torch.zeros_like(moments.w)

@@ -26,22 +26,7 @@ Baseline = Callable[[Prompts, int], Tensor]
 
 
 def chain_of_thought(model: Thinker | Baseline, prompts: Prompts, steps: int) -> Float[Tensor, "B k d"]:
-    """Let a model or a baseline think for a number of steps.
-
-    Parameters
-    ----------
-    model : Thinker or callable
-        A model with a method ``think(prompts, steps)``, or a baseline called as ``model(prompts, steps)``.
-    prompts : Prompts
-        B prompts of m examples in dimension d.
-    steps : int
-        Number of steps k, at least 0.
-
-    Returns
-    -------
-    Tensor of shape (B, steps + 1, d)
-        Every estimate; row 0 is ŵ_0.
-    """
+    """Chain ŵ_0, ..., ŵ_steps of a model with a method ``think(prompts, steps)``, or of a baseline ``model(prompts, steps)``."""
     _validate.at_least("steps", steps, 0)
     _validate.instance("prompts", prompts, Prompts)
     think = getattr(model, "think", model)
@@ -58,21 +43,8 @@ def pseudo_newton(moments: Moments, gamma: Float[Tensor, "*B d d"], steps: int) 
     """Fast path of chain of thought for linear self-attention: ŵ_{i+1} = ŵ_i − Γ⁻¹(Σ̂ŵ_i − b) from ŵ_0 = 0.
 
     This is Proposition 3.2 of arXiv 2510.03605 with b = Xᵀy/m in place of Σ̂w*, which also covers noisy labels. It costs k d²
-    operations a prompt, whatever m.
-
-    Parameters
-    ----------
-    moments : Moments
-        Σ̂, b and w* of B prompts.
-    gamma : Tensor of shape (d, d) or (B, d, d)
-        Γ, the inverse of the preconditioner, shared or one for each prompt.
-    steps : int
-        Number of steps k, at least 0.
-
-    Returns
-    -------
-    Tensor of shape (B, steps + 1, d)
-        Every estimate; row 0 is zero.
+    operations a prompt, whatever m. Γ, of shape (d, d) or (B, d, d), is the inverse of the preconditioner, shared or one for each
+    prompt; the chain has shape (B, steps + 1, d).
     """
     _validate.at_least("steps", steps, 0)
     _validate.instance("moments", moments, Moments)
@@ -99,20 +71,6 @@ def sampled_errors(
     noise: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "size k"]:
-    """Squared error ‖ŵ_j − w*‖² of every step on fresh prompts, by `pseudo_newton`.
-
-    Parameters
-    ----------
-    gamma : Tensor of shape (d, d)
-        Γ of the trained model.
-    law : Law, or Tensor of shape (d, d)
-        Test features.
-    m, steps, size : int
-        Examples in a prompt, steps k and number of prompts.
-    noise : float
-        Standard deviation σ of the label noise.
-    generator : torch.Generator, optional
-        Source of the prompts.
-    """
+    """Squared error ‖ŵ_j − w*‖² of every step on fresh prompts (`sample_moments`), by `pseudo_newton`."""
     moments = sample_moments(law, m, size, noise, generator)
     return squared_error(pseudo_newton(moments, gamma, steps), moments.w)

@@ -16,14 +16,8 @@ from tsl import _validate
 def power_law(d: int, alpha: float, trace: float | None = None) -> Float[Tensor, "d d"]:
     """Diagonal covariance with eigenvalues proportional to i^(-alpha), i = 1, ..., d.
 
-    Parameters
-    ----------
-    d : int
-        Feature dimension, at least 1.
-    alpha : float
-        Spectral exponent, at least 0; 0 gives the isotropic covariance, larger values are harder.
-    trace : float, optional
-        Total variance to rescale to. By default the largest eigenvalue is 1.
+    `alpha` = 0 gives the isotropic covariance, larger values are harder. `trace` is the total variance to rescale to; by default
+    the largest eigenvalue is 1.
     """
     _validate.positive_int("d", d)
     _validate.non_negative("alpha", alpha)
@@ -34,15 +28,7 @@ def power_law(d: int, alpha: float, trace: float | None = None) -> Float[Tensor,
 
 
 def haar(d: int, generator: torch.Generator) -> Float[Tensor, "d d"]:
-    """Draw a matrix uniformly (Haar measure) from the orthogonal group.
-
-    Parameters
-    ----------
-    d : int
-        Dimension, at least 1.
-    generator : torch.Generator
-        Source of randomness; the matrix lies on its device.
-    """
+    """Draw a matrix uniformly (Haar measure) from the orthogonal group, on the device of the generator."""
     _validate.positive_int("d", d)
     _validate.instance("generator", generator, torch.Generator)
     kind: dict[str, Any] = {"dtype": torch.float64, "device": generator.device}
@@ -51,15 +37,7 @@ def haar(d: int, generator: torch.Generator) -> Float[Tensor, "d d"]:
 
 
 def rotate(cov: Float[Tensor, "d d"], generator: torch.Generator) -> Float[Tensor, "d d"]:
-    """Conjugate a covariance by a rotation drawn uniformly (Haar measure) from the orthogonal group.
-
-    Parameters
-    ----------
-    cov : Tensor of shape (d, d)
-        Covariance; its spectrum, hence its hardness, is kept.
-    generator : torch.Generator
-        Source of randomness, on the device of `cov`.
-    """
+    """Conjugate a covariance by a rotation drawn by `haar`: its spectrum, hence its hardness, is kept."""
     _validate.covariance("cov", cov)
     q = haar(len(cov), generator).to(cov)
     rotated = q @ cov @ q.mT
@@ -69,15 +47,7 @@ def rotate(cov: Float[Tensor, "d d"], generator: torch.Generator) -> Float[Tenso
 def hardness(cov: Float[Tensor, "d d"]) -> float:
     """Hardness of a task, tr(Λ) / λ_min(Λ) (Definition in Section 3 of arXiv 2510.03605).
 
-    Parameters
-    ----------
-    cov : Tensor of shape (d, d)
-        Feature covariance Λ.
-
-    Returns
-    -------
-    float
-        At least d, with equality for isotropic features; infinite when the smallest eigenvalue is zero up to rounding.
+    At least d, with equality for isotropic features; infinite when the smallest eigenvalue is zero up to rounding.
     """
     spectrum = torch.linalg.eigvalsh(_validate.covariance("cov", cov))
     lowest, total = spectrum[0].item(), spectrum.sum().item()
@@ -108,9 +78,7 @@ def wishart(
     cov : Tensor of shape (d, d) or (C, d, d)
         Population covariance Σ, or one for each of C lengths; it may be singular.
     m : int or sequence of C ints
-        Number of features behind each matrix, at least 1.
-    size : int
-        Number of matrices, at least 1.
+        Number of features behind each matrix.
     generator : torch.Generator, optional
         Source of randomness, on the device of `cov`.
 

@@ -16,15 +16,7 @@ from tsl import _validate
 
 
 def squared_error(chain: Float[Tensor, "B k d"], w: Float[Tensor, "B d"]) -> Float[Tensor, "B k"]:
-    """Squared error ‖ŵ_j − w*‖² of every estimate of a chain.
-
-    Parameters
-    ----------
-    chain : Tensor of shape (B, steps + 1, d)
-        Estimates ŵ_0, ..., ŵ_steps.
-    w : Tensor of shape (B, d)
-        True weights.
-    """
+    """Squared error ‖ŵ_j − w*‖² of every estimate ŵ_0, ..., ŵ_steps of a chain."""
     _validate.floating("chain", chain)
     _validate.floating("w", w)
     if chain.dim() != 3 or w.shape != (chain.shape[0], chain.shape[2]):
@@ -45,8 +37,6 @@ def propagated_error(
         Empirical covariances Σ̂ of noiseless prompts, in a batch of any shape.
     gamma : Tensor of shape (..., d, d)
         Γ, the inverse of the preconditioner: one, or a batch that broadcasts against that of `gram`.
-    steps : int
-        Number of steps k, at least 0.
 
     Returns
     -------
@@ -85,19 +75,7 @@ def relative_distance(found: Float[Tensor, "*B d d"], target: Float[Tensor, "d d
 
 
 def standard_error(values: Tensor, dim: int = 0) -> Tensor:
-    """Standard error of the mean of independent `values` along `dim`.
-
-    Parameters
-    ----------
-    values : Tensor
-        At least two independent values along `dim`.
-    dim : int
-        Axis of replicas.
-
-    Returns
-    -------
-    Tensor without the axis `dim`.
-    """
+    """Standard error of the mean of at least two independent values along `dim`."""
     count = _replicas(values, dim)
     if count < 2:
         raise ValueError(f"values must hold at least 2 replicas along dim={dim}, got {count}")
@@ -105,21 +83,7 @@ def standard_error(values: Tensor, dim: int = 0) -> Tensor:
 
 
 def mean_interval(values: Tensor, dim: int = 0, confidence: float = 0.95) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean of independent values with Student's confidence interval.
-
-    Parameters
-    ----------
-    values : Tensor
-        Independent replicas along `dim`, at least two.
-    dim : int
-        Axis of replicas.
-    confidence : float
-        Coverage, between 0 and 1.
-
-    Returns
-    -------
-    mean, low, high : Tensors without the axis `dim`.
-    """
+    """Mean of at least two independent values along `dim`, and both ends of Student's confidence interval."""
     _validate.fraction("confidence", confidence)
     half = standard_error(values, dim) * float(stats.t.ppf((1 + confidence) / 2, _replicas(values, dim) - 1))
     mean = values.mean(dim)
@@ -127,21 +91,9 @@ def mean_interval(values: Tensor, dim: int = 0, confidence: float = 0.95) -> tup
 
 
 def z_scores(values: Tensor, expected: Any, dim: int = 0) -> Tensor:
-    """Distance of the mean of independent values from what was expected, in standard errors.
+    """Signed distance of the mean of independent values along `dim` from what was expected, in standard errors.
 
-    Parameters
-    ----------
-    values : Tensor
-        Independent replicas along `dim`, at least two.
-    expected : number, sequence or Tensor
-        Prediction, of the shape of ``values.mean(dim)``.
-    dim : int
-        Axis of replicas.
-
-    Returns
-    -------
-    Tensor without the axis `dim`
-        Signed; 0 where all replicas equal the prediction.
+    `expected` is a number, or numbers in the shape of ``values.mean(dim)``. 0 where all replicas equal the prediction.
     """
     spread, mean = standard_error(values, dim), values.mean(dim)
     try:
@@ -174,18 +126,9 @@ def geometric_interval(
 
 
 def ratio_interval(above: Tensor, below: Tensor, confidence: float = 0.95) -> tuple[float, float, float]:
-    """Ratio of the geometric means of two independent samples, with Student's two-sample interval.
+    """Ratio of the geometric means of two independent samples, and both ends of Student's two-sample interval.
 
-    Parameters
-    ----------
-    above, below : Tensors of shape (R,) and (S,)
-        Positive values, at least two each; one variance of their logarithms is assumed.
-    confidence : float
-        Coverage, between 0 and 1.
-
-    Returns
-    -------
-    ratio, low, high : float
+    Both are vectors of at least two positive values; one variance of their logarithms is assumed.
     """
     _validate.fraction("confidence", confidence)
     upper, lower = _logarithm("above", above), _logarithm("below", below)
@@ -197,18 +140,10 @@ def ratio_interval(above: Tensor, below: Tensor, confidence: float = 0.95) -> tu
 
 
 def median_interval(values: Float[Tensor, "B k"], confidence: float = 0.95) -> tuple[Tensor, Tensor, Tensor]:
-    """Median over prompts with a distribution-free interval from order statistics.
+    """Median over prompts, and both ends of a distribution-free interval from order statistics.
 
-    Parameters
-    ----------
-    values : Tensor of shape (B, k)
-        Independent values along the first axis, whatever their tails.
-    confidence : float
-        Coverage of each column's interval, between 0 and 1; the interval is conservative.
-
-    Returns
-    -------
-    median, low, high : Tensors of shape (k,)
+    Values are independent along the first axis, whatever their tails. Each column's interval covers its median with at least the
+    probability `confidence`.
 
     Notes
     -----
@@ -217,9 +152,8 @@ def median_interval(values: Float[Tensor, "B k"], confidence: float = 0.95) -> t
     """
     _validate.fraction("confidence", confidence)
     size = values.shape[0]
-    rank = int(
-        stats.binom.ppf((1 - confidence) / 2, size, 0.5)
-    )  # largest r with P(Binomial < r) within the tail
+    # Largest r with P(Binomial < r) within the tail.
+    rank = int(stats.binom.ppf((1 - confidence) / 2, size, 0.5))
     if rank < 1:
         least = math.ceil(math.log2(2 / (1 - confidence)))
         raise ValueError(
@@ -232,22 +166,13 @@ def median_interval(values: Float[Tensor, "B k"], confidence: float = 0.95) -> t
 def paired_difference(
     gained: float | int, lost: float | int, questions: int, confidence: float = 0.95
 ) -> tuple[float, float, float]:
-    """Difference of two shares of the same questions, with Tango's score interval.
+    """Share right at a second level minus that at the first, of the same questions, and both ends of Tango's interval.
 
     Parameters
     ----------
     gained, lost : float
         Questions that are right at the second level alone, and at the first alone; together at most `questions`.
         Halves and other parts of a question are allowed.
-    questions : int
-        Questions asked at both levels.
-    confidence : float
-        Coverage, between 0 and 1.
-
-    Returns
-    -------
-    difference, low, high : float
-        Of the share right at the second level minus that at the first.
 
     Notes
     -----
@@ -283,15 +208,8 @@ def paired_difference(
 def holm(pvalues: Sequence[float | int]) -> list[float]:
     """Holm's adjusted p-values: rejecting those of at most α errs in any of them with probability at most α.
 
-    Parameters
-    ----------
-    pvalues : sequence of float
-        One for each comparison that is looked at, in any order; they may depend on each other.
-
-    Returns
-    -------
-    list of float
-        In the order of `pvalues` (S. Holm, Scandinavian Journal of Statistics 6, 65, 1979).
+    One for each comparison that is looked at, in any order, which is kept; they may depend on each other (S. Holm, Scandinavian
+    Journal of Statistics 6, 65, 1979).
     """
     values = [_validate.share(f"pvalues[{index}]", value) for index, value in enumerate(pvalues)]
     adjusted, least = [0.0] * len(values), 0.0
@@ -304,17 +222,14 @@ def holm(pvalues: Sequence[float | int]) -> list[float]:
 def sign_flip_pvalue(differences: Sequence[float | int]) -> float:
     """Chance of a sum as far from 0 as this one if every difference could as well have had the other sign.
 
+    Two-sided and exact; for differences of −1, 0 and 1 it is McNemar's exact test. Differences that are no multiples of a common
+    1/L, L ≤ 240, are rounded to 1/240.
+
     Parameters
     ----------
     differences : sequence of float
         One for each question, in [−1, 1]: share right at the second level minus that at the first. Differences of
         repeated answers are averaged before, so that repeats of a question count as one.
-
-    Returns
-    -------
-    float
-        Two-sided and exact; for differences of −1, 0 and 1 it is McNemar's exact test. Differences that are no
-        multiples of a common 1/L, L ≤ 240, are rounded to 1/240.
 
     Notes
     -----
@@ -333,9 +248,8 @@ def sign_flip_pvalue(differences: Sequence[float | int]) -> float:
     waves = np.ones(len(grid))
     for step, count in zip(steps, counts, strict=True):
         waves *= np.cos(2 * np.pi * ((grid * step) % len(grid)) / len(grid)) ** count
-    law = np.fft.fft(waves).real / len(
-        grid
-    )  # of the sum, modulo the grid's length, which is beyond its reach
+    # Of the sum, modulo the grid's length, which is beyond its reach.
+    law = np.fft.fft(waves).real / len(grid)
     total = np.minimum(grid, len(grid) - grid)
     return float(np.clip(law[total >= abs(sizes.sum())].sum(), 2.0 ** -min(len(x), 60), 1.0))
 

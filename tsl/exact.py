@@ -1,13 +1,11 @@
 """Exact finite-context expectations, from the moments of the Wishart distribution.
 
-At finite ``m`` the error after ``k`` steps is a polynomial in a Wishart matrix, and its mean is carried by
-rare prompts whose top eigenvalue is large: a Monte Carlo average can be wrong by orders of magnitude and look
-calm. Polynomials of a Wishart matrix have exact means. Two routes that share no code:
+At finite ``m`` the error after ``k`` steps is a polynomial in a Wishart matrix, and its mean is carried by rare prompts whose top
+eigenvalue is large: a Monte Carlo average can be wrong by orders of magnitude and look calm. Polynomials of a Wishart matrix have
+exact means. Two routes that share no code:
 
-* :func:`isotropic_error`, for Γ = g I and Σ = I and any number of steps: zonal polynomials in rational
-  arithmetic;
-* :func:`expected_error`, for any Γ and Σ and up to ``MAX_STEPS`` steps: integration by parts on words of
-  matrices.
+* :func:`isotropic_error`, for Γ = g I and Σ = I and any number of steps: zonal polynomials in rational arithmetic;
+* :func:`expected_error`, for any Γ and Σ and up to ``MAX_STEPS`` steps: integration by parts on words of matrices.
 """
 
 import math
@@ -41,20 +39,13 @@ def _hook_like_partitions(p: int) -> Iterator[tuple[int, ...]]:
 def trace_moment(d: int, m: int, p: int) -> Fraction:
     """Exact E tr Wᵖ for W = XᵀX, X an m × d matrix of independent standard normals.
 
-    Parameters
-    ----------
-    d, m
-        Dimension and degrees of freedom, at least 1; m < d is allowed.
-    p
-        Power, at least 1.
-
     Notes
     -----
     With α = 2, the power sum expands in Jack (zonal) polynomials as p_p = Σ_λ (2p θ_λ / j_λ) J_λ,
     where θ_λ is the product of the contents 2(j−1) − (i−1) over all cells but the first and j_λ the product
     of both hook lengths (Macdonald, *Symmetric functions and Hall polynomials*, VI.10). Zonal polynomials are
     eigenfunctions of the Wishart average: E J_λ(W) = Π_cells (d + content)(m + content). Everything is an
-    integer until one division per partition.
+    integer until one division per partition; m < d is allowed.
     """
     for name, value in (("d", d), ("m", m), ("p", p)):
         _validate.positive_int(name, value)
@@ -73,23 +64,10 @@ def trace_moment(d: int, m: int, p: int) -> Fraction:
 
 
 def isotropic_error(d: int, m: int, g: float, steps: int, noise: float = 0.0) -> Float[Tensor, " k"]:
-    """Exact mean error of pseudo-Newton thinking when Γ = g I and Σ = I, for every step up to ``steps``.
+    """Exact mean error E‖ŵ_k − w‖² of pseudo-Newton thinking when Γ = g I and Σ = I, for every step up to ``steps``.
 
-    Parameters
-    ----------
-    d, m
-        Dimension, and number of examples in the test prompt.
-    g
-        The preconditioner's scale; an isotropic training task of length n has g = 1 + (1 + d)/n.
-    steps
-        Last step, at least 0.
-    noise
-        Standard deviation σ of the label noise in the test prompt.
-
-    Returns
-    -------
-    Tensor of shape (steps + 1,)
-        E‖ŵ_k − w‖² over prompts, weights w ~ N(0, I) and noise; float64, so d at step 0 and infinity beyond 10³⁰⁸.
+    The mean is over prompts of m examples, weights w ~ N(0, I) and label noise of standard deviation σ; d at step 0 and infinite
+    beyond 10³⁰⁸. An isotropic training task of length n has g = 1 + (1 + d)/n.
 
     Notes
     -----
@@ -189,23 +167,10 @@ class _WishartWords:
 def expected_error(
     gamma: Float[Tensor, "d d"], cov: Float[Tensor, "d d"], m: int, steps: int
 ) -> Float[Tensor, " k"]:
-    """Exact mean error of pseudo-Newton thinking for any Γ and Σ, noiseless, for every step up to ``steps``.
+    """Exact mean error E‖ŵ_k − w‖² = E‖(I − Γ⁻¹Σ̂)^k‖_F² for w ~ N(0, I), noiseless, with three digits at least.
 
-    Parameters
-    ----------
-    gamma
-        Γ, the inverse of the preconditioner that training leaves behind; positive definite.
-    cov
-        Σ, covariance of the test features.
-    m
-        Number of examples in the test prompt, at least 1.
-    steps
-        Last step, from 0 to ``MAX_STEPS``.
-
-    Returns
-    -------
-    Tensor of shape (steps + 1,)
-        E‖(I − Γ⁻¹Σ̂)^k‖_F² = E‖ŵ_k − w‖² for w ~ N(0, I); float64, with three digits at least.
+    Γ is positive definite, Σ the covariance of the test features, m the examples in a test prompt. An entry for every step up to
+    ``steps``, which is at most ``MAX_STEPS``.
 
     Raises
     ------

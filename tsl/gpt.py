@@ -1,8 +1,7 @@
 """A decoder of the GPT-2 family that thinks in weights.
 
-The model reads n examples (x_i, y_i) and then a chain of estimates ŵ_0 = 0, ŵ_1, …: it answers each
-estimate with the next one, which is appended to the sequence, exactly as linear self-attention does in
-``tsl.lsa``. Every token is a column of the same embedding, (x, y, ŵ, 1), read in linearly:
+The model reads n examples (x_i, y_i) and then a chain of estimates ŵ_0 = 0, ŵ_1, …: it answers each estimate with the next,
+which is appended to the sequence, as in ``tsl.lsa``. Every token is a column of the embedding (x, y, ŵ, 1), read in linearly:
 
 ===============  ==================================================  =====================================
 encoding         tokens of the prompt                                positions
@@ -11,9 +10,8 @@ encoding         tokens of the prompt                                positions
 ``interleaved``  ``(x_i, 0, 0, 0)``, then ``((y_i, 0…), 0, 0, 0)``   learned, one vector for each position
 ===============  ==================================================  =====================================
 
-An estimate is ``(0, 0, ŵ, 1)`` in both. ``interleaved`` is strictly causal, as described for the paper's
-GPT-2. In ``pairs`` (our choice) the examples see each other, so that their order cannot matter, and the
-chain is causal.
+An estimate is ``(0, 0, ŵ, 1)`` in both. ``interleaved`` is strictly causal, as described for the paper's GPT-2. In ``pairs`` (our
+choice) the examples see each other, so that their order cannot matter, and the chain is causal.
 """
 
 from __future__ import annotations
@@ -38,10 +36,7 @@ Encoding = Literal["pairs", "interleaved"]
 class Cache:
     """Keys and values of the positions one block has read, so that a new position costs one position.
 
-    Parameters
-    ----------
-    capacity : int
-        Positions to make room for; memory is taken once, at the first call.
+    Memory for `capacity` positions is taken once, at the first call.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -111,18 +106,8 @@ class SelfAttention(nn.Module):
 class Block(nn.Module):
     """One GPT-2 block: layer norm before attention and before the MLP, each added to the stream.
 
-    Parameters
-    ----------
-    width, heads : int
-        Width of the stream and number of attention heads (``heads`` divides ``width``).
-    attention : {"softmax", "linear"}
-        Kind of attention.
-
-    Notes
-    -----
-    ``forward(h, cache=None, prefix=0)`` maps (B, T, width) to (B, T, width). Position t sees positions ≤ t
-    and, if ``prefix`` > 0, the first ``prefix`` positions whole. With a `Cache`, ``h`` holds only new
-    positions and the past comes from the cache.
+    Position t sees positions ≤ t and, if ``prefix`` > 0, the first ``prefix`` positions whole. With a `Cache`, ``h`` holds only
+    new positions and the past comes from the cache.
     """
 
     def __init__(self, width: int, heads: int, attention: Attention = "softmax") -> None:
@@ -158,12 +143,8 @@ class GPTConfig:
 
     Parameters
     ----------
-    d : int
-        Dimension of features and weights.
     layers, heads, width : int
         Number of blocks, of attention heads, and width of the stream (``heads`` divides ``width``).
-    attention : {"softmax", "linear"}
-        Kind of attention in every block.
     encoding : {"pairs", "interleaved"}
         How examples become tokens; see the module's text.
     positions : int
@@ -193,15 +174,7 @@ class GPTConfig:
 
 
 class WeightGPT(nn.Module):
-    """GPT-2 over examples and estimates; it answers each estimate with the next.
-
-    Parameters
-    ----------
-    config : GPTConfig
-        Shape of the model.
-    generator : torch.Generator, optional
-        Source of the initial weights; by default one seeded with 0.
-    """
+    """GPT-2 over examples and estimates; it answers each estimate with the next. Initial weights: by default of seed 0."""
 
     def __init__(self, config: GPTConfig, generator: torch.Generator | None = None) -> None:
         super().__init__()
@@ -216,8 +189,7 @@ class WeightGPT(nn.Module):
         self.read_out = nn.Linear(config.width, config.d)
         generator = generator or torch.Generator().manual_seed(0)
         init_gpt2(self, config.layers, generator)
-        # A column has few entries, of order one: read in at 0.02 they would start far below every other
-        # scale.
+        # A column has few entries, of order one: read in at 0.02 they would start far below every other scale.
         nn.init.normal_(self.read_in.weight, 0.0, config.d**-0.5, generator=generator)
 
     @property
@@ -258,20 +230,7 @@ class WeightGPT(nn.Module):
         return torch.cat([chain.new_zeros(B, k, d + 1), chain, chain.new_ones(B, k, 1)], -1)
 
     def forward(self, prompts: Prompts, chain: Float[Tensor, "B k d"]) -> Float[Tensor, "B k d"]:
-        """Answer to each estimate of a given chain, in one pass over the whole sequence.
-
-        Parameters
-        ----------
-        prompts : Prompts
-            Examples; any number n ≥ 1.
-        chain : Tensor, shape (B, k, d)
-            Estimates ``ŵ_0 … ŵ_{k-1}`` to be answered.
-
-        Returns
-        -------
-        Tensor, shape (B, k, d)
-            Row j is the model's ``ŵ_{j+1}`` given the examples and ``ŵ_0 … ŵ_j``.
-        """
+        """Answer to each estimate of a chain, in one pass: row j is ``ŵ_{j+1}`` given the examples and ``ŵ_0 … ŵ_j``."""
         examples = self.tokens(prompts)
         prefix = examples.shape[1] if self.config.encoding == "pairs" else 0
         h = self._stream(torch.cat([examples, self._estimates(chain.to(examples))], 1), 0, prefix)
@@ -279,19 +238,9 @@ class WeightGPT(nn.Module):
 
     @torch.no_grad()
     def think(self, prompts: Prompts, steps: int) -> Float[Tensor, "B k d"]:
-        """Chain of thought from ŵ_0 = 0; each step reads one new token and the cache.
+        """Chain of thought ``ŵ_0 … ŵ_steps`` from ŵ_0 = 0; each step reads one new token and the cache.
 
-        Parameters
-        ----------
-        prompts : Prompts
-            Examples; any number m ≥ 1.
-        steps : int
-            Thinking steps, at least 0.
-
-        Returns
-        -------
-        Tensor, shape (B, steps + 1, d)
-            ``ŵ_0 … ŵ_steps``, equal to re-running the whole sequence at every step.
+        Equal to re-running the whole sequence at every step.
         """
         _validate.at_least("steps", steps, 0)
         examples = self.tokens(prompts)
@@ -312,12 +261,10 @@ class Recipe:
 
     Parameters
     ----------
-    n : int
-        Examples in a training prompt.
+    n, batch : int
+        Examples in a training prompt, and prompts a step.
     chain : int
         Steps of the chain that the loss looks at; 1 trains for direct prediction only.
-    batch : int
-        Prompts a step.
     noise : float
         Standard deviation of the label noise.
     curriculum : float
@@ -359,7 +306,7 @@ def train_gpt(
     identity: Mapping[str, Any] | None = None,
     progress: bool = False,
 ) -> training.History:
-    """Train a model to think, on chains of its own.
+    """Train a model to think, on chains of its own; its losses are means over the chain of ‖ŵ_j − w*‖².
 
     Each step draws fresh prompts, lets the model think (no gradient, cached), and lowers the squared error
     of its answer to every estimate ŵ_0, …, ŵ_{chain−1} of that chain. Without the chain of its own a model
@@ -368,23 +315,13 @@ def train_gpt(
     Parameters
     ----------
     model : nn.Module
-        A `WeightGPT`, or any model with ``forward(prompts, chain)`` and ``think(prompts, steps)``. Trained
-        in place.
-    cov : Tensor, shape (d, d)
+        A `WeightGPT`, or any model with ``forward(prompts, chain)`` and ``think(prompts, steps)``. Trained in place.
+    cov : Tensor of shape (d, d)
         Covariance Λ of the training features.
-    recipe : Recipe
-        Prompts and chains.
-    schedule : training.Schedule
-        Steps and learning rate.
     generator : torch.Generator
         Source of the training data, on the model's device.
     checkpoint, every, identity, progress
         As in `tsl.training.fit`.
-
-    Returns
-    -------
-    training.History
-        Losses: the mean over the chain of ‖ŵ_j − w*‖², at every step of the training; and time.
     """
     _validate.covariance("cov", cov)
     weight = next(model.parameters())

@@ -20,20 +20,7 @@ from tsl.prompts import Moments, Prompts
 
 
 def embed(prompts: Prompts, w0: Float[Tensor, "B d"] | None = None) -> Float[Tensor, "B r c"]:
-    """Write prompts as the matrix a transformer reads.
-
-    Parameters
-    ----------
-    prompts : Prompts
-        B prompts of n examples in dimension d.
-    w0 : Tensor of shape (B, d), optional
-        First estimate ŵ_0; zero by default.
-
-    Returns
-    -------
-    Tensor of shape (B, 2d + 2, n + 1)
-        Examples (x_i, y_i, 0, 0) and, last, the estimate (0, 0, ŵ_0, 1).
-    """
+    """Prompts as the matrix (B, 2d + 2, n + 1) a transformer reads; the last column is the estimate ŵ_0, by default zero."""
     _validate.instance("prompts", prompts, Prompts)
     size, n, d = prompts.x.shape
     estimate = torch.zeros_like(prompts.w) if w0 is None else _validate.floating("w0", w0)
@@ -50,12 +37,7 @@ def embed(prompts: Prompts, w0: Float[Tensor, "B d"] | None = None) -> Float[Ten
 class LinearSelfAttention(nn.Module):
     """One layer of linear self-attention, f(E; V, W) = E + V E (EᵀW E)/n.
 
-    Parameters
-    ----------
-    d : int
-        Feature dimension, at least 1.
-    c : float
-        Scale of the structured initialisation: W13 = c I and W[label, last] = −c, V = 0.
+    The structured initialisation of scale c is W13 = c I and W[label, last] = −c, V = 0.
 
     Attributes
     ----------
@@ -76,15 +58,7 @@ class LinearSelfAttention(nn.Module):
 
     @classmethod
     def from_gamma(cls, gamma: Float[Tensor, "d d"], c: float = 1.0) -> LinearSelfAttention:
-        """Model at the optimum with preconditioner Γ⁻¹: V31 = −Γ⁻¹/c.
-
-        Parameters
-        ----------
-        gamma : Tensor of shape (d, d)
-            Γ, invertible.
-        c : float
-            Scale of the structured initialisation, above 0.
-        """
+        """Model at the optimum with preconditioner Γ⁻¹: V31 = −Γ⁻¹/c."""
         _validate.invertible("gamma", gamma)
         model = cls(gamma.shape[0], c).to(gamma.device, gamma.dtype)
         with torch.no_grad():
@@ -93,17 +67,7 @@ class LinearSelfAttention(nn.Module):
 
     @classmethod
     def from_theory(cls, law: Law | Float[Tensor, "d d"], n: int, c: float = 1.0) -> LinearSelfAttention:
-        """Model that Theorem 3.1 says training finds on features N(0, cov) with n examples a prompt.
-
-        Parameters
-        ----------
-        law : Law, or Tensor of shape (d, d)
-            Covariance Λ of the training features.
-        n : int
-            Examples in a training prompt, at least 1.
-        c : float
-            Scale of the structured initialisation, above 0.
-        """
+        """Model that Theorem 3.1 says training finds on features of a law, or N(0, Λ), with n examples a prompt."""
         return cls.from_gamma(theory.gamma(law, n), c)
 
     @property
@@ -126,31 +90,16 @@ class LinearSelfAttention(nn.Module):
         return -self.c * self.v31
 
     def forward(self, embedding: Float[Tensor, "B r c"], n: int | None = None) -> Float[Tensor, "B r c"]:
-        """Apply attention once.
+        """Apply attention once, to what `embed` writes and any number of estimates at its end.
 
-        Parameters
-        ----------
-        embedding : Tensor of shape (B, 2d + 2, columns)
-            As `embed` writes it, with any number of estimates at the end.
-        n : int, optional
-            Normaliser, the number of examples: it does not grow with the chain. By default all columns but the last.
-
-        Returns
-        -------
-        Tensor of the shape of `embedding`.
+        The normaliser n is the number of examples: it does not grow with the chain. By default all columns but the last.
         """
         n = self._examples(embedding, n)
         scores = embedding.mT @ self.key_query @ embedding
         return embedding + self.value @ embedding @ scores / n
 
     def answer(self, embedding: Float[Tensor, "B r c"], n: int | None = None) -> Float[Tensor, "B r"]:
-        """Last column of `forward`, at a cost linear in the number of columns.
-
-        Parameters
-        ----------
-        embedding, n
-            As for `forward`.
-        """
+        """Last column of `forward`, at a cost linear in the number of columns."""
         n = self._examples(embedding, n)
         last = embedding[:, :, -1]
         scores = embedding.mT @ (last @ self.key_query.mT).unsqueeze(-1)
@@ -167,20 +116,7 @@ class LinearSelfAttention(nn.Module):
 
     @torch.no_grad()
     def think(self, prompts: Prompts, steps: int) -> Float[Tensor, "B k d"]:
-        """Chain of thought on the full embedding: append the last column of f(E) and run again on the longer context.
-
-        Parameters
-        ----------
-        prompts : Prompts
-            B prompts of m examples in dimension d.
-        steps : int
-            Number of steps k, at least 0.
-
-        Returns
-        -------
-        Tensor of shape (B, steps + 1, d)
-            Weight rows of the last column after each step; row 0 is zero.
-        """
+        """Chain ŵ_0 = 0, ..., ŵ_steps on the full embedding: append the last column of f(E) and run on the longer context."""
         _validate.at_least("steps", steps, 0)
         _validate.instance("prompts", prompts, Prompts)
         if prompts.w.shape[1] != self.d:
@@ -200,10 +136,8 @@ class Descent:
     ----------
     loss : Tensor of shape (steps,)
         ½ E‖f(E)[:, −1] − (0, 0, w*, 1)‖², before the step.
-    c : Tensor of shape (steps,)
-        Weight of the labels, −W[label, last].
-    w13 : Tensor of shape (steps,)
-        Mean of the diagonal of W13.
+    c, w13 : Tensors of shape (steps,)
+        Weight of the labels, −W[label, last], and mean of the diagonal of W13.
     preconditioner : Tensor of shape (steps, d, d)
         −c V31.
     """
@@ -217,19 +151,9 @@ class Descent:
 def population_loss(
     preconditioner: Float[Tensor, "*t d d"], first: Float[Tensor, "d d"], second: Float[Tensor, "d d"]
 ) -> Float[Tensor, "*t"]:
-    """Exact training loss of the direct answer ŵ_1 = A b, ½[tr(A S₂ Aᵀ) − 2 tr(A S₁) + d].
+    """Exact training loss of the direct answer ŵ_1 = A b, ½[tr(A S₂ Aᵀ) − 2 tr(A S₁) + d], for each preconditioner A = −c V31.
 
-    Parameters
-    ----------
-    preconditioner : Tensor of shape (d, d) or (steps, d, d)
-        A = −c V31.
-    first, second : Tensors of shape (d, d)
-        S₁ = E[b w*ᵀ] and S₂ = E[b bᵀ]: Λ and E[Σ̂²] for one noiseless task.
-
-    Returns
-    -------
-    Tensor
-        A loss for each preconditioner.
+    `first` is S₁ = E[b w*ᵀ] and `second` S₂ = E[b bᵀ]: Λ and E[Σ̂²] for one noiseless task.
     """
     _validate.square("preconditioner", preconditioner, batch=True)
     _validate.square("first", first)
@@ -256,16 +180,10 @@ def train_population(
     ----------
     first, second : Tensors of shape (d, d)
         S₁ = E[b w*ᵀ] and S₂ = E[b bᵀ] of the training prompts.
-    steps : int
-        Gradient steps, at least 1.
     learning_rate : float, optional
-        η, above 0; by default 1/(c² λ_max(S₂)), half of what is still stable.
+        η; by default 1/(c² λ_max(S₂)), half of what is still stable.
     c : float
-        Scale of the structured initialisation, above 0.
-
-    Returns
-    -------
-    model, history
+        Scale of the structured initialisation.
     """
     _validate.square("first", first)
     _validate.covariance("second", second)
@@ -290,21 +208,10 @@ def train_population(
 
 
 def population_optimum(law: Law | Float[Tensor, "d d"], n: int, noise: float = 0.0) -> Float[Tensor, "d d"]:
-    """Preconditioner at the bottom of the population loss ½E‖Ab − w‖², from its normal equation A E[bbᵀ] = E[wbᵀ].
+    """Γ⁻¹ at the bottom of the population loss ½E‖Ab − w‖², from its normal equation A E[bbᵀ] = E[wbᵀ].
 
-    Parameters
-    ----------
-    law : Law, or Tensor of shape (d, d)
-        Training features, of second moment Λ that is not singular.
-    n : int
-        Examples in a training prompt.
-    noise : float
-        Standard deviation σ of the label noise in training.
-
-    Returns
-    -------
-    Tensor of shape (d, d)
-        Γ⁻¹, by another way than `tsl.theory.gamma`.
+    Another way than `tsl.theory.gamma`, for n examples a prompt of a law whose second moment Λ is not singular, and label
+    noise of standard deviation σ.
     """
     first = laws.of("law", law).second
     variance = _validate.non_negative("noise", noise) ** 2
@@ -315,20 +222,7 @@ def population_optimum(law: Law | Float[Tensor, "d d"], n: int, noise: float = 0
 def empirical_optimum(moments: Moments) -> Float[Tensor, "d d"]:
     """Preconditioner that minimises the training loss over a finite set of prompts, (Σ w bᵀ)(Σ b bᵀ)⁻¹ (X1).
 
-    Parameters
-    ----------
-    moments : Moments
-        B training prompts with known weights; at least d of them, whose b span all directions.
-
-    Returns
-    -------
-    Tensor of shape (d, d)
-        Tends to Γ⁻¹ as B grows.
-
-    Raises
-    ------
-    ValueError
-        If B < d, the prompts miss a direction, or weights are not known.
+    The B prompts need known weights, and their b must span all d directions. It tends to Γ⁻¹ as B grows.
     """
     _validate.instance("moments", moments, Moments)
     _validate.finite("moments.w", moments.w)
@@ -361,20 +255,15 @@ def train_lsa(
         Changed in place.
     sample : callable
         Returns the prompts of the next step; all of the randomness of training lies in it.
-    steps : int
-        Optimiser steps, at least 1.
     learning_rate : float
-        Peak step of Adam, above 0; it decays to zero along half a cosine, so that the noise of sampling averages out.
+        Peak step of Adam; it decays to zero along half a cosine, so that the noise of sampling averages out.
     train_w : bool
         Train W too; by default only V.
     tie : bool
         After every step set W13 = c I (needs `train_w`): the repair of the dead gradient.
     rollout : int
-        Number of the model's own thoughts to train on: with r > 0 the model first thinks r steps (no gradient)
-        and the loss averages over
-        answering from each of ŵ_0, ..., ŵ_r. 0 trains for direct prediction, as the paper does.
-    progress : bool
-        Show a progress bar.
+        With r > 0 the model first thinks r steps (no gradient) and the loss averages over answering from each of ŵ_0, ..., ŵ_r.
+        0 trains for direct prediction, as the paper does.
     """
     _validate.positive_int("steps", steps)
     _validate.positive("learning_rate", learning_rate)

@@ -93,10 +93,8 @@ def sample_prompts(
     ----------
     law : Law, or Tensor of shape (d, d)
         Features: a law, or the covariance of Gaussian ones (Λ in training, Σ at test time).
-    n : int
-        Examples in each prompt, at least 1.
-    size : int
-        Number of prompts B, at least 1.
+    n, size : int
+        Examples in each prompt, and number of prompts B.
     noise : float
         Standard deviation σ of the label noise, in units of y. The paper is noiseless; noise is our extension.
     generator : torch.Generator, optional
@@ -126,19 +124,6 @@ def sample_moments(
 
     Given the features, Xᵀε/m with ε ~ N(0, σ²I) is N(0, σ²Σ̂/m), so that Σ̂ and w* suffice. Other laws are drawn
     a part at a time, so that memory need not hold all the features.
-
-    Parameters
-    ----------
-    law : Law, or Tensor of shape (d, d)
-        Features.
-    m : int
-        Examples in each prompt, at least 1.
-    size : int
-        Number of prompts B, at least 1.
-    noise : float
-        Standard deviation σ of the label noise.
-    generator : torch.Generator, optional
-        Source of randomness, on the device of the law.
     """
     law = laws.of("law", law)
     _validate.positive_int("m", m)
@@ -207,13 +192,7 @@ class TaskMixture:
         return (task for task in zip(found, self.lengths, counts, strict=True) if task[2])
 
     def sample(self, size: int, generator: torch.Generator | None = None) -> list[Prompts]:
-        """Draw prompts, each from a task drawn with its probability.
-
-        Returns
-        -------
-        list of Prompts
-            Grouped by task, since lengths differ; tasks that were not drawn are left out.
-        """
+        """Draw prompts, each from a task drawn with its probability: a batch for each task that was drawn, as lengths differ."""
         drawn = self._drawn(size, generator)
         return [sample_prompts(law, n, count, generator=generator) for law, n, count in drawn]
 
@@ -227,12 +206,7 @@ def one_batch(groups: Sequence[Prompts]) -> Prompts:
     """Join prompts of different lengths into one batch that linear attention cannot tell from them.
 
     Short prompts are padded with zero examples up to the longest, of length N, and scaled by √(N/n), which
-    leaves the moments XᵀX/n and Xᵀy/n as they were.
-
-    Parameters
-    ----------
-    groups : sequence of Prompts
-        At least one, such as `TaskMixture.sample` returns.
+    leaves the moments XᵀX/n and Xᵀy/n as they were. For what `TaskMixture.sample` returns.
     """
     if not groups:
         raise ValueError("groups must hold at least one batch of prompts, got none")

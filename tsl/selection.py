@@ -29,21 +29,9 @@ Tasks = Sequence[Features] | Float[Tensor, "T d d"]
 def predicted_error(
     tasks: Tasks, probs: Float[Tensor, " T"], lengths: Sequence[int], target: Features, steps: int
 ) -> float:
-    """Error on the target after `steps` steps of a model trained on a mixture, with unlimited test context.
+    """Error ‖(I − Γ⁻¹Σ)^k‖_F² on the target after k steps of a model trained on a mixture, with unlimited test context.
 
-    Parameters
-    ----------
-    tasks, probs, lengths
-        The mixture, as for `tsl.theory.gamma_mixture`.
-    target : Law, or Tensor of shape (d, d)
-        Test features, of second moment Σ.
-    steps : int
-        Thinking steps k, at least 1.
-
-    Returns
-    -------
-    float
-        ‖(I − Γ⁻¹Σ)^k‖_F²; d for an answer of zero.
+    The mixture is given as for `tsl.theory.gamma_mixture`; Σ is the target's second moment. An answer of zero has error d.
     """
     first, second, sigma = _moments(tasks, lengths, target, steps)
     weights = _validate.probabilities("probs", probs, len(first)).cpu().numpy()
@@ -53,21 +41,9 @@ def predicted_error(
 def select_tasks_qp(tasks: Tasks, target: Features) -> Float[Tensor, " T"]:
     """Task weights by the quadratic program min ‖I − Σ⁻¹ Σ_ℓ π_ℓ Λ_ℓ‖_F² over the simplex.
 
-    This is the program of Section 4 of arXiv 2510.03605. It knows nothing of prompt lengths, of thinking steps or of
-    fourth moments. Where the optimum is not unique (tasks with equal covariances), the interior-point solver returns a
-    point inside the set of optima and so shares the weight.
-
-    Parameters
-    ----------
-    tasks : sequence of Law or Tensors of shape (d, d), or Tensor of shape (T, d, d)
-        Features of each task on offer, of second moment Λ_ℓ.
-    target : Law, or Tensor of shape (d, d)
-        Features of the target, of second moment Σ that is not singular.
-
-    Returns
-    -------
-    Tensor of shape (T,)
-        Non-negative, summing to 1.
+    This is the program of Section 4 of arXiv 2510.03605. It knows nothing of prompt lengths, of thinking steps or of fourth
+    moments, and Σ must not be singular. Where the optimum is not unique (tasks with equal covariances), the interior-point
+    solver returns a point inside the set of optima and so shares the weight.
     """
     covs, sigma = _second_moments(tasks, target)
     if math.isinf(covariance.hardness(sigma)):
@@ -100,22 +76,15 @@ def select_tasks(
 
     Parameters
     ----------
-    tasks : sequence of Law or Tensors of shape (d, d), or Tensor of shape (T, d, d)
-        Features of each task on offer.
-    lengths : sequence of int
-        Prompt length n_ℓ of each task, at least 1.
+    tasks, lengths
+        Features of each task on offer, and its prompt length n_ℓ.
     target : Law, or Tensor of shape (d, d)
         Features of the target, of second moment Σ that may be singular.
     steps : int
-        Thinking steps k the model will be given, at least 1.
+        Thinking steps k the model will be given.
     grams : Tensor of shape (B, d, d), optional
         Empirical covariances Σ̂ of test prompts (`prompts.sample_moments`). With them the mean of ‖(I − Γ(π)⁻¹Σ̂)^k‖_F²
         is minimised, which also guards against overthinking on prompts of finite length.
-
-    Returns
-    -------
-    Tensor of shape (T,)
-        Non-negative, summing to 1.
     """
     first, second, sigma = _moments(tasks, lengths, target, steps)
     count = len(first)
@@ -151,7 +120,7 @@ def select_tasks(
 
 
 def log_error(weights: Array, first: Array, second: Array, tests: Array, steps: int) -> tuple[float, Array]:
-    """Logarithm of the mean error after `steps` steps, and its gradient in the (unnormalised) weights.
+    """Logarithm of the mean error after k = `steps` steps, and its gradient in the (unnormalised) weights, orthogonal to these.
 
     For one test covariance Σ̂, with F = ‖M^k‖², M = I − AΣ̂ and A = E₁E₂⁻¹, the chain rule runs through
     dF/dM = 2 Σ_j (M^j)ᵀ M^k (M^{k−1−j})ᵀ.
@@ -164,14 +133,6 @@ def log_error(weights: Array, first: Array, second: Array, tests: Array, steps: 
         E[Σ̂] = Λ_ℓ and E[Σ̂²] of each task.
     tests : array of shape (B, d, d)
         Covariances Σ̂ to average over.
-    steps : int
-        k, at least 1.
-
-    Returns
-    -------
-    value : float
-    gradient : array of shape (T,)
-        Orthogonal to `weights`.
     """
     total = weights.sum()
     probs = weights / total
@@ -181,9 +142,7 @@ def log_error(weights: Array, first: Array, second: Array, tests: Array, steps: 
     inverse = np.linalg.inv(mean_square + 1e-14 * np.trace(mean_square) * identity)
     step = identity - mean @ inverse @ tests
     powers = [np.broadcast_to(identity, step.shape)]
-    with np.errstate(
-        over="ignore", invalid="ignore"
-    ):  # a mixture that diverges may overflow: it is as bad as can be
+    with np.errstate(over="ignore", invalid="ignore"):  # a mixture that diverges is as bad as can be
         for _ in range(steps):
             powers.append(powers[-1] @ step)
         error = float(np.square(powers[-1]).sum()) / len(tests)

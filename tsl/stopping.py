@@ -38,18 +38,9 @@ def _check_pair(chain: Tensor, prompts: Prompts) -> None:
 
 
 def increment_ratio(chain: Float[Tensor, "B k d"]) -> Float[Tensor, "B r"]:
-    """Growth of successive changes of mind, ‖Δ_{i+1}‖ / ‖Δ_i‖ with Δ_i = ŵ_{i+1} − ŵ_i.
+    """Growth of successive changes of mind, ‖Δ_{i+1}‖ / ‖Δ_i‖ with Δ_i = ŵ_{i+1} − ŵ_i, of shape (B, steps − 1).
 
-    Parameters
-    ----------
-    chain : Tensor of shape (B, steps + 1, d)
-        Estimates ŵ_0, ..., ŵ_steps, with at least two steps.
-
-    Returns
-    -------
-    Tensor of shape (B, steps - 1)
-        Tends to the spectral radius of I − Γ⁻¹Σ̂: above 1 the chain diverges. A chain that has come to rest
-        (Δ_i = 0) gets 0.
+    Tends to the spectral radius of I − Γ⁻¹Σ̂: above 1 the chain diverges. A chain that has come to rest (Δ_i = 0) gets 0.
     """
     _check_chain(chain, 3)
     size = chain.diff(dim=1).norm(dim=-1)
@@ -61,31 +52,13 @@ def divergence_step(chain: Float[Tensor, "B k d"]) -> Int[Tensor, " B"]:
 
     One step short of the last before growth, and so 0 where growth begins at once. Going on by that step is often better for
     a typical prompt, but not in the mean, which belongs to the prompts whose first step overshoots already.
-
-    Parameters
-    ----------
-    chain : Tensor of shape (B, steps + 1, d)
-        Estimates, with at least two steps.
-
-    Returns
-    -------
-    Tensor of shape (B,)
-        Step at which each prompt stops.
     """
     grows = increment_ratio(chain) > 1
     return torch.where(grows.any(1), grows.int().argmax(1), chain.shape[1] - 1)
 
 
 def residual(chain: Float[Tensor, "B k d"], prompts: Prompts) -> Float[Tensor, "B k"]:
-    """Mean squared residual of the prompt's own examples after each step, ‖y − Xŵ_j‖²/m.
-
-    Parameters
-    ----------
-    chain : Tensor of shape (B, steps + 1, d)
-        Estimates.
-    prompts : Prompts
-        The prompts they came from.
-    """
+    """Mean squared residual of the prompt's own examples after each step, ‖y − Xŵ_j‖²/m."""
     _check_pair(chain, prompts)
     return (prompts.y[:, None] - chain @ prompts.x.mT).square().mean(-1)
 
@@ -93,31 +66,9 @@ def residual(chain: Float[Tensor, "B k d"], prompts: Prompts) -> Float[Tensor, "
 def held_out_error(
     model: Thinker | Baseline, prompts: Prompts, steps: int, folds: int = 5
 ) -> Float[Tensor, "B k"]:
-    """Cross-validation inside the context: error on examples that the model was not shown, for any model.
+    """Cross-validation inside the context: mean squared error of labels that the model was not shown, in units of y².
 
-    The prompt is cut into folds; the model thinks about all but one and predicts the labels of the one left
-    out.
-
-    Parameters
-    ----------
-    model : Thinker or callable
-        Any model that thinks.
-    prompts : Prompts
-        Prompts of at least `folds` examples.
-    steps : int
-        Steps k, at least 0.
-    folds : int
-        Parts, at least 2.
-
-    Returns
-    -------
-    Tensor of shape (B, steps + 1)
-        Mean squared error of the held-out labels, in units of y².
-
-    Raises
-    ------
-    ValueError
-        If there are fewer examples than folds.
+    The prompt is cut into folds, 2 to m; the model thinks about all but one and predicts the labels of the one left out.
     """
     m = prompts.x.shape[1]
     if _validate.at_least("folds", folds, 2) > m:
@@ -143,8 +94,6 @@ def posterior_mean(
 
     Parameters
     ----------
-    prompts : Prompts
-        B prompts of m examples; m < d is allowed.
     noise : float, optional
         Standard deviation σ of the label noise if it is known, 0 for exact labels.
     scale : float, optional
@@ -167,9 +116,8 @@ def posterior_mean(
     if len(tau) > 1:
         unseen = prompts.x.shape[1] - singular.shape[1]  # directions of label space that no weight can reach
         rest = (prompts.y.square().sum(-1) - signal.square().sum(-1)).clamp(min=0)
-        surprise = (total.log() + signal.square()[:, None] / total).sum(
-            -1
-        )  # −2 log probability, up to a constant
+        # −2 log probability, up to a constant
+        surprise = (total.log() + signal.square()[:, None] / total).sum(-1)
         surprise = surprise + 2 * unseen * sigma.log() + rest[:, None] / sigma.square()
         belief = torch.softmax(-surprise / 2, dim=-1)  # flat prior over log σ/τ and log τ
         filtered = torch.einsum("bn,bnr->br", belief, filtered)
@@ -180,20 +128,7 @@ def posterior_mean(
 
 
 def first_turn(score: Float[Tensor, "B k"], patience: int = 1) -> Int[Tensor, " B"]:
-    """Step of the lowest score, decided online: thinking ends once `patience` steps brought no better one.
-
-    Parameters
-    ----------
-    score : Tensor of shape (B, steps + 1)
-        Anything that should be small.
-    patience : int
-        Steps past the turn before giving up, at least 1.
-
-    Returns
-    -------
-    Tensor of shape (B,)
-        Index into the steps axis.
-    """
+    """Step of the lowest score, decided online: thinking ends once `patience` steps brought no better one."""
     _validate.positive_int("patience", patience)
     if score.dim() != 2 or score.shape[1] < 1:
         raise ValueError(f"score must have shape (B, k) with k >= 1, got {tuple(score.shape)}")
@@ -211,23 +146,8 @@ def stop_step(
 
     Given the prompt, the expected error of an estimate is E[‖ŵ − w‖²] = ‖ŵ − w̄‖² + constant, where w̄ is the
     posterior mean: among the steps of a chain the closest to w̄ is the best choice on average, with or
-    without noise and for m < d (our rule). It stops online, at most two steps past the turn.
-
-    Parameters
-    ----------
-    chain : Tensor of shape (B, steps + 1, d)
-        Estimates.
-    prompts : Prompts
-        The prompts they came from. Their `w` is not used.
-    noise : float, optional
-        Standard deviation σ of the label noise, if known.
-    scale : float, optional
-        Standard deviation of a weight: 1 for the tasks of this book, None if it is unknown.
-
-    Returns
-    -------
-    Tensor of shape (B,)
-        Index into the steps axis, 0 ... steps.
+    without noise and for m < d (our rule). It stops online, at most two steps past the turn. The prompts' `w` is not used;
+    `noise` and `scale` are those of `posterior_mean`: a weight's scale is 1 for the tasks of this book.
     """
     _check_pair(chain, prompts)
     centre = posterior_mean(prompts, noise, scale)

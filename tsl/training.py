@@ -47,18 +47,8 @@ _ADVICE = "It was left as it is: name another file, or delete this one, to start
 class Schedule:
     """How long to train and how fast: AdamW, warm-up from 0, then linear decay to 0.
 
-    Parameters
-    ----------
-    steps : int
-        Optimiser steps.
-    learning_rate : float
-        Peak of the learning rate.
-    warmup : float
-        Fraction of the steps spent warming up.
-    clip : float
-        Gradients are scaled down to this norm.
-    weight_decay : float
-        AdamW's decay of the weights.
+    `learning_rate` is the peak, `warmup` the fraction of the `steps` spent warming up, and gradients are scaled down to the
+    norm `clip`.
     """
 
     steps: int
@@ -83,15 +73,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class History:
-    """What a training went through, over all its lives.
-
-    Parameters
-    ----------
-    losses : list of float
-        Loss of every step.
-    seconds : float
-        Time spent in steps, kills and waiting not counted.
-    """
+    """Loss of every step, over all lives of a training, and the time spent in steps, kills and waiting not counted."""
 
     losses: list[float]
     seconds: float
@@ -120,29 +102,15 @@ def fit(
 
     Parameters
     ----------
-    model : nn.Module
-        Trained in place.
     loss : callable
         ``loss(model, step, generator) -> (loss, tokens)``; all its randomness must come from ``generator``.
-    schedule : Schedule
-        Steps and learning rate.
-    generator : torch.Generator
-        Source of the training data.
     checkpoint : path, optional
         File to write every ``every`` steps and at the end, and to go on from.
-    every : int
-        Steps between two checkpoints.
     identity : mapping, optional
-        What makes this run this run (configuration, seed …), fit for JSON.  A checkpoint of another
-        identity is refused.
+        What makes this run this run (configuration, seed …), fit for JSON.  A checkpoint of another identity is refused.
     progress : bool
         Show loss, tokens per second and time left, and print an estimate of the cost first: on standard error
         or, where the environment variable ``TSL_PROGRESS`` names a file, at the end of that file.
-
-    Returns
-    -------
-    History
-        Losses and time, those before the last kill included.
 
     Raises
     ------
@@ -150,8 +118,7 @@ def fit(
         If ``checkpoint`` exists and is damaged, cut short or belongs to another run, or does not fit the
         model.  Neither the file nor the model is touched.
     FloatingPointError
-        If a loss, a gradient or a weight is not finite.  It does not reach a checkpoint: the previous one
-        is not touched.
+        If a loss, a gradient or a weight is not finite.  The previous checkpoint is not touched.
     OSError
         If a checkpoint cannot be written, for example on a full disk.  The previous one is not touched.
     """
@@ -243,21 +210,9 @@ def _not_finite(what: str, step: int, schedule: Schedule) -> FloatingPointError:
 def signature(
     identity: Mapping[str, Any], schedule: Schedule, device: torch.device | str = "cpu"
 ) -> dict[str, Any]:
-    """Identity that `fit` signs a checkpoint with.
+    """Identity that `fit` signs a checkpoint with: the caller's, the schedule and the kind of the generator's device.
 
-    Parameters
-    ----------
-    identity : mapping
-        What the caller says.
-    schedule : Schedule
-        Steps and learning rate.
-    device : device
-        Of the generator: another kind of device draws other data from the same seed.
-
-    Returns
-    -------
-    dict
-        All three.
+    Another kind of device draws other data from the same seed.
     """
     return {**identity, "schedule": vars(schedule), "generator": torch.device(device).type}
 
@@ -398,8 +353,7 @@ def _restore(
     for name, value in state.items():
         if name.startswith("optimizer."):
             _, index, key = name.split(".")
-            # Cloned into memory of its own: kernels may round differently on memory that is aligned
-            # differently.
+            # Cloned into memory of its own: kernels may round differently on memory that is aligned differently.
             entries.setdefault(int(index), {})[key] = value.clone().to("cpu" if key == "step" else device)
     optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
     generator.set_state(state["generator"])
@@ -410,20 +364,7 @@ def _restore(
 
 
 def fingerprint(tensors: Mapping[str, Tensor], text: str = "") -> str:
-    """SHA-256 of a text and of named tensors: their names, types, shapes and bits.
-
-    Parameters
-    ----------
-    tensors : mapping of str to Tensor
-        On any device; their order does not matter.
-    text : str
-        Hashed with them.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
-    """
+    """SHA-256 (in hexadecimal) of a text and of named tensors: names, types, shapes and bits, on any device, in any order."""
     total = hashlib.sha256()
     parts: list[bytes | memoryview] = [text.encode()]
     for name, value in sorted(tensors.items()):
@@ -436,22 +377,12 @@ def fingerprint(tensors: Mapping[str, Tensor], text: str = "") -> str:
 
 
 def save_checkpoint(path: Path | str, tensors: Mapping[str, Tensor], identity: Mapping[str, Any]) -> None:
-    """Write a checkpoint whole or not at all.
-
-    Parameters
-    ----------
-    path : path
-        File to write; its folder is made where missing.
-    tensors : mapping of str to Tensor
-        What to keep.
-    identity : mapping
-        What the tensors belong to; must survive JSON.
+    """Write a checkpoint whole or not at all; its folder is made where missing, and its identity must survive JSON.
 
     Raises
     ------
     OSError
-        If it cannot be written; the message names the file and, on a full disk, what was needed and what is
-        free.
+        If it cannot be written; the message names the file and, on a full disk, what was needed and what is free.
     """
     path = Path(path)
     kept = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
@@ -469,12 +400,7 @@ def save_checkpoint(path: Path | str, tensors: Mapping[str, Tensor], identity: M
 
 
 def load_checkpoint(path: Path | str, identity: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
-    """Read a checkpoint; check that it is whole and, if ``identity`` is given, belongs to that run.
-
-    Returns
-    -------
-    dict of str to Tensor
-        On the CPU.
+    """Read a checkpoint to the CPU; check that it is whole and, if ``identity`` is given, belongs to that run.
 
     Raises
     ------
