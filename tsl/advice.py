@@ -220,10 +220,6 @@ def plan_training(
         Source of the test prompts that choice and prediction average over.
     prompts : int
         Number of these.
-
-    Returns
-    -------
-    Plan
     """
     if not tasks:
         raise ValueError("tasks must name at least one candidate, got none")
@@ -349,10 +345,6 @@ def thinking_helps(
         about the others, so the diagnosis is of prompts that are shorter by as many.
     confidence : float
         Coverage of the intervals over all steps together.
-
-    Returns
-    -------
-    Diagnosis
     """
     _validate.at_least("budget", budget, 2)
     _validate.fraction("confidence", confidence)

@@ -41,10 +41,6 @@ def ols(prompts: Prompts, steps: int = 1) -> Float[Tensor, "B k d"]:
         B prompts of m examples in dimension d; m < d gives the least-norm interpolant.
     steps : int
         Length of the chain, at least 0; the answer stands from step 1 on.
-
-    Returns
-    -------
-    Tensor of shape (B, steps + 1, d)
     """
     _moments(prompts, steps)
     return _constant(_apply(torch.linalg.pinv(prompts.x), prompts.y), steps)
@@ -64,10 +60,6 @@ def ridge(prompts: Prompts, steps: int = 1, penalty: float = 1.0) -> Float[Tenso
         Length of the chain, at least 0; the answer stands from step 1 on.
     penalty : float
         Ridge penalty in units of y², above 0.
-
-    Returns
-    -------
-    Tensor of shape (B, steps + 1, d)
     """
     penalty = _validate.positive("penalty", penalty)
     moments, m = _moments(prompts, steps), prompts.x.shape[1]
@@ -89,10 +81,6 @@ def gradient_descent(
     learning_rate : float, optional
         η, above 0. By default the best constant step of each prompt, 2 / (λ_max + λ_min) over the non-zero eigenvalues of Σ̂:
         an oracle that linear self-attention does not have.
-
-    Returns
-    -------
-    Tensor of shape (B, steps + 1, d)
     """
     moments = _moments(prompts, steps)
     if learning_rate is None:
@@ -116,10 +104,6 @@ def newton(prompts: Prompts, steps: int) -> Float[Tensor, "B k d"]:
         B prompts of m examples in dimension d.
     steps : int
         Number of steps, at least 0.
-
-    Returns
-    -------
-    Tensor of shape (B, steps + 1, d)
     """
     moments = _moments(prompts, steps)
     inverse = torch.linalg.pinv(moments.gram, hermitian=True)
@@ -138,10 +122,6 @@ def conjugate_gradient(prompts: Prompts, steps: int) -> Float[Tensor, "B k d"]:
         B prompts of m examples in dimension d.
     steps : int
         Number of steps, at least 0.
-
-    Returns
-    -------
-    Tensor of shape (B, steps + 1, d)
     """
     moments = _moments(prompts, steps)
     x, m = prompts.x, prompts.x.shape[1]

@@ -263,10 +263,6 @@ def close(label: str, measured: float, predicted: float, *, rel: float = 0.0, ab
         A measured number that is NaN passes no check.
     rel, abs : float
         Tolerances; the larger one counts.
-
-    Returns
-    -------
-    Check
     """
     measured, predicted = _real("measured", measured), _real("predicted", predicted, nan=False)
     tolerance = max(rel * math.fabs(predicted), abs)
@@ -343,10 +339,6 @@ def box(claim: Claim, measurement: dict[str, Any]) -> str:
         Row of the ledger.
     measurement : dict
         A `Measurement.to_dict`.
-
-    Returns
-    -------
-    str
     """
     verdict = Verdict(measurement["verdict"])
     rows = "".join(_row(check) for check in measurement["checks"])

@@ -113,10 +113,6 @@ def sampled_errors(
         Standard deviation σ of the label noise.
     generator : torch.Generator, optional
         Source of the prompts.
-
-    Returns
-    -------
-    Tensor of shape (size, steps + 1)
     """
     moments = sample_moments(law, m, size, noise, generator)
     return squared_error(pseudo_newton(moments, gamma, steps), moments.w)

@@ -24,10 +24,6 @@ def power_law(d: int, alpha: float, trace: float | None = None) -> Float[Tensor,
         Spectral exponent, at least 0; 0 gives the isotropic covariance, larger values are harder.
     trace : float, optional
         Total variance to rescale to. By default the largest eigenvalue is 1.
-
-    Returns
-    -------
-    Tensor of shape (d, d), float64.
     """
     _validate.positive_int("d", d)
     _validate.non_negative("alpha", alpha)
@@ -46,10 +42,6 @@ def haar(d: int, generator: torch.Generator) -> Float[Tensor, "d d"]:
         Dimension, at least 1.
     generator : torch.Generator
         Source of randomness; the matrix lies on its device.
-
-    Returns
-    -------
-    Tensor of shape (d, d), float64.
     """
     _validate.positive_int("d", d)
     _validate.instance("generator", generator, torch.Generator)
@@ -67,10 +59,6 @@ def rotate(cov: Float[Tensor, "d d"], generator: torch.Generator) -> Float[Tenso
         Covariance; its spectrum, hence its hardness, is kept.
     generator : torch.Generator
         Source of randomness, on the device of `cov`.
-
-    Returns
-    -------
-    Tensor of shape (d, d).
     """
     _validate.covariance("cov", cov)
     q = haar(len(cov), generator).to(cov)

@@ -24,10 +24,6 @@ def squared_error(chain: Float[Tensor, "B k d"], w: Float[Tensor, "B d"]) -> Flo
         Estimates ŵ_0, ..., ŵ_steps.
     w : Tensor of shape (B, d)
         True weights.
-
-    Returns
-    -------
-    Tensor of shape (B, steps + 1)
     """
     _validate.floating("chain", chain)
     _validate.floating("w", w)

@@ -120,10 +120,6 @@ def foresee(
         Source of the test prompts.
     noise : float
         Standard deviation σ of the label noise, in training and test.
-
-    Returns
-    -------
-    Forecast
     """
     _validate.positive_int("steps", steps)
     train, test = laws.of("train", train), laws.of("test", test)

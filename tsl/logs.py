@@ -107,10 +107,6 @@ def understand(
         Levels from least thinking to most, where neither a column nor their names tell it.
     groups : sequence of str
         Further columns, such as difficulty: questions are compared within each group, too.
-
-    Returns
-    -------
-    Log
     """
     found = _columns(table, dict(columns or {}), groups)
     table = table.reset_index(drop=True)

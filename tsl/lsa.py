@@ -84,10 +84,6 @@ class LinearSelfAttention(nn.Module):
             Γ, invertible.
         c : float
             Scale of the structured initialisation, above 0.
-
-        Returns
-        -------
-        LinearSelfAttention
         """
         _validate.invertible("gamma", gamma)
         model = cls(gamma.shape[0], c).to(gamma.device, gamma.dtype)
@@ -107,10 +103,6 @@ class LinearSelfAttention(nn.Module):
             Examples in a training prompt, at least 1.
         c : float
             Scale of the structured initialisation, above 0.
-
-        Returns
-        -------
-        LinearSelfAttention
         """
         return cls.from_gamma(theory.gamma(law, n), c)
 
@@ -130,12 +122,7 @@ class LinearSelfAttention(nn.Module):
         return -self.key_query[self.d, 2 * self.d + 1]
 
     def preconditioner(self) -> Float[Tensor, "d d"]:
-        """What one step multiplies b by: −c V31, equal to Γ⁻¹ at the optimum.
-
-        Returns
-        -------
-        Tensor of shape (d, d)
-        """
+        """What one step multiplies b by: −c V31, equal to Γ⁻¹ at the optimum."""
         return -self.c * self.v31
 
     def forward(self, embedding: Float[Tensor, "B r c"], n: int | None = None) -> Float[Tensor, "B r c"]:
@@ -163,10 +150,6 @@ class LinearSelfAttention(nn.Module):
         ----------
         embedding, n
             As for `forward`.
-
-        Returns
-        -------
-        Tensor of shape (B, 2d + 2)
         """
         n = self._examples(embedding, n)
         last = embedding[:, :, -1]
@@ -392,10 +375,6 @@ def train_lsa(
         answering from each of ŵ_0, ..., ŵ_r. 0 trains for direct prediction, as the paper does.
     progress : bool
         Show a progress bar.
-
-    Returns
-    -------
-    Descent
     """
     _validate.positive_int("steps", steps)
     _validate.positive("learning_rate", learning_rate)

@@ -75,12 +75,7 @@ class Prompts:
             )
 
     def moments(self) -> Moments:
-        """Σ̂ and b of each prompt.
-
-        Returns
-        -------
-        Moments
-        """
+        """Σ̂ and b of each prompt."""
         n = self.x.shape[1]
         return Moments(self.x.mT @ self.x / n, torch.einsum("bnd,bn->bd", self.x, self.y) / n, self.w)
 
@@ -106,10 +101,6 @@ def sample_prompts(
         Standard deviation σ of the label noise, in units of y. The paper is noiseless; noise is our extension.
     generator : torch.Generator, optional
         Source of randomness, on the device of the law.
-
-    Returns
-    -------
-    Prompts
     """
     law = laws.of("law", law)
     _validate.positive_int("n", n)
@@ -148,10 +139,6 @@ def sample_moments(
         Standard deviation σ of the label noise.
     generator : torch.Generator, optional
         Source of randomness, on the device of the law.
-
-    Returns
-    -------
-    Moments
     """
     law = laws.of("law", law)
     _validate.positive_int("m", m)
@@ -246,10 +233,6 @@ def one_batch(groups: Sequence[Prompts]) -> Prompts:
     ----------
     groups : sequence of Prompts
         At least one, such as `TaskMixture.sample` returns.
-
-    Returns
-    -------
-    Prompts
     """
     if not groups:
         raise ValueError("groups must hold at least one batch of prompts, got none")

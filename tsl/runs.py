@@ -112,10 +112,6 @@ def start(chapter: str, profile: str = "laptop", device: str = "cpu", seed: int 
         A torch device that is present: ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     seed : int
         Root of every random stream, at least 0.
-
-    Returns
-    -------
-    Run
     """
     profile = os.environ.get("TSL_PROFILE") or profile
     if profile not in PROFILES:

@@ -85,10 +85,6 @@ def residual(chain: Float[Tensor, "B k d"], prompts: Prompts) -> Float[Tensor, "
         Estimates.
     prompts : Prompts
         The prompts they came from.
-
-    Returns
-    -------
-    Tensor of shape (B, steps + 1)
     """
     _check_pair(chain, prompts)
     return (prompts.y[:, None] - chain @ prompts.x.mT).square().mean(-1)
@@ -153,10 +149,6 @@ def posterior_mean(
         Standard deviation σ of the label noise if it is known, 0 for exact labels.
     scale : float, optional
         Standard deviation τ of a weight; None if it is unknown too.
-
-    Returns
-    -------
-    Tensor of shape (B, d)
     """
     left, singular, right = torch.linalg.svd(prompts.x, full_matrices=False)
     signal = torch.einsum("bmr,bm->br", left, prompts.y)

@@ -68,10 +68,6 @@ def table(rows: Any, **kwargs: Any) -> HTML:
         Texts are shown as they are and may hold HTML; numbers as by `number`.
     **kwargs
         Passed to `pandas.DataFrame.to_html`, such as ``index=False``.
-
-    Returns
-    -------
-    HTML
     """
     shown = pd.DataFrame(rows).map(lambda value: value if isinstance(value, str) else number(value))
     options = {"border": 0, "classes": "tsl-claim-table", "escape": False, "justify": "left"} | kwargs

@@ -54,10 +54,6 @@ def second_moment(law: Features, n: int, middle: Tensor | None = None) -> Float[
         Examples in a prompt, at least 1.
     middle : Tensor of shape (d, d), optional
         S, by default the identity.
-
-    Returns
-    -------
-    Tensor of shape (d, d)
     """
     law = laws.of("law", law)
     _validate.positive_int("n", n)
@@ -79,10 +75,6 @@ def gamma(law: Features, n: int, noise: float = 0.0) -> Float[Tensor, "d d"]:
         Examples in a training prompt, at least 1.
     noise : float
         Standard deviation σ of the label noise in training.
-
-    Returns
-    -------
-    Tensor of shape (d, d)
     """
     law = laws.of("law", law)
     if law.kappa is None:
@@ -171,10 +163,6 @@ def direct_error(gamma: Float[Tensor, "d d"], law: Features, m: int, noise: floa
         Examples in a test prompt, at least 1.
     noise : float
         Standard deviation σ of the label noise at test time.
-
-    Returns
-    -------
-    float
     """
     law = laws.of("law", law)
     _validate.positive_int("m", m)
@@ -195,10 +183,6 @@ def matched_direct_error(law: Features, n: int, m: int) -> float:
         Features of training and test.
     n, m : int
         Examples in a training and in a test prompt, at least 1.
-
-    Returns
-    -------
-    float
     """
     _validate.positive_int("n", n)
     _validate.positive_int("m", m)
@@ -216,10 +200,6 @@ def direct_error_bound(law: Features, n: int, m: int) -> float:
         Features of training and test.
     n, m : int
         Examples in a training and in a test prompt, at least 1.
-
-    Returns
-    -------
-    float
     """
     _validate.positive_int("n", n)
     _validate.positive_int("m", m)
@@ -239,10 +219,6 @@ def cot_error_limit(gamma: Float[Tensor, "d d"], law: Features, k: int) -> float
         Test features, of second moment Σ.
     k : int
         Steps, at least 0.
-
-    Returns
-    -------
-    float
     """
     _validate.at_least("k", k, 0)
     step = _pair(gamma, law=law)
@@ -262,10 +238,6 @@ def cot_error_bound(law: Features, n: int, k: int) -> float:
         Examples in a training prompt, at least 1.
     k : int
         Steps, at least 0.
-
-    Returns
-    -------
-    float
     """
     _validate.positive_int("n", n)
     _validate.at_least("k", k, 0)
@@ -317,10 +289,6 @@ def cot_error(gamma: Float[Tensor, "d d"], law: Features, m: int, steps: int) ->
         Examples in a test prompt, at least 1.
     steps : int
         Number of steps k, at least 0. The cost grows as k² evaluations of the fourth moment for each k.
-
-    Returns
-    -------
-    Tensor of shape (steps + 1,)
     """
     law = laws.of("law", law)
     _validate.at_least("steps", steps, 0)
@@ -367,10 +335,6 @@ def spectrum_edge(gamma: Float[Tensor, "d d"], cov: Float[Tensor, "d d"], m: int
         Covariance Σ of the test features.
     m : int
         Examples in a test prompt, at least 1.
-
-    Returns
-    -------
-    float
     """
     _validate.covariance("gamma", gamma)
     _validate.positive_int("m", m)
@@ -401,10 +365,6 @@ def overthinks(gamma: Float[Tensor, "d d"], cov: Float[Tensor, "d d"], m: int | 
         Examples in a test prompt. By default unlimited, and the eigenvalues of Γ⁻¹Σ decide (Remark 4.1 of arXiv
         2510.03605); with m the upper edge of the spectrum of Γ⁻¹Σ̂ decides, which is exact as d and m grow together
         (our extension).
-
-    Returns
-    -------
-    bool
     """
     if m is not None:
         return spectrum_edge(gamma, cov, m) > 2

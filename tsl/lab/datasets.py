@@ -120,10 +120,6 @@ def dataset(name: str) -> FeatureSet:
     ----------
     name : str
         One of `NAMES`.
-
-    Returns
-    -------
-    FeatureSet
     """
     if name not in _READERS:
         raise ValueError(f"name must be one of {', '.join(NAMES)}, got {name!r}")
@@ -169,10 +165,6 @@ def compress(x: Float[Tensor, "N d"], rank: int | None = None) -> Float[Tensor, 
         Features.
     rank : int, optional
         Directions to keep; by default the numerical rank.
-
-    Returns
-    -------
-    Tensor of shape (N, r)
     """
     return x @ principal_axes(x, rank)
 
@@ -186,10 +178,6 @@ def shuffle_columns(x: Float[Tensor, "N d"], generator: torch.Generator) -> Floa
         Features.
     generator : torch.Generator
         Source of randomness, on the device of `x`.
-
-    Returns
-    -------
-    Tensor of shape (N, d)
     """
     _validate.instance("generator", generator, torch.Generator)
     keys = torch.rand(_validate.rows("x", x).shape, generator=generator, dtype=torch.float64, device=x.device)
