@@ -2,7 +2,8 @@
 
 Five spectra, six training lengths, four test lengths and many seeds, d = 10, for 20 steps and for the 60 of chapter 05's
 phase diagram. The peers do the same work: one batched product for each setting (what a careful user would write first),
-and a loop over settings *and* seeds with bare tensor operations.
+and a loop over settings *and* seeds with bare tensor operations. Processor time of one thread, so that a busy machine
+favours nobody.
 
     PYTHONPATH=. python benchmarks/batch.py
 """
@@ -68,17 +69,18 @@ def bare_loop(seeds: int, steps: int) -> Tensor:
 
 
 def seconds(run: Callable[[], Tensor], repeats: int) -> float:
-    """Least wall time of several runs."""
+    """Least processor time of several runs."""
     times = []
     for _ in range(repeats):
-        began = time.perf_counter()
+        began = time.process_time()
         run()
-        times.append(time.perf_counter() - began)
+        times.append(time.process_time() - began)
     return min(times)
 
 
 def main() -> None:
     """Print the ratios."""
+    torch.set_num_threads(1)
     seeds = 50
     for steps in (20, 60):
         ours = seconds(lambda steps=steps: batched(seeds, steps), 5)

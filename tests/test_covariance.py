@@ -180,3 +180,9 @@ def test_each_length_may_have_a_covariance_of_its_own(refuses):
         covariance.wishart(covs, [4, 9, 3], 2)
     with refuses("m must be an integer >= 1"):
         covariance.wishart(covs[0], [4, 0], 2)
+
+
+def test_draws_of_one_length_tell_nothing_of_those_of_another():
+    gram = covariance.wishart(torch.eye(3, dtype=torch.float64), [4, 4], 60_000, generator(9))
+    first, second = gram[:, :, 0, 0] - 1
+    assert z_scores(first * second, torch.zeros((), dtype=torch.float64)) < 4.5

@@ -266,3 +266,17 @@ def test_means_of_a_batch_of_settings_are_the_exact_ones():
     for index, m in enumerate((12, 3)):
         mean = exact.expected_error(gammas[index], test[index], m, 3)
         assert errors.z_scores(drawn[index], mean)[1:].abs().max() < 4
+
+
+def test_an_asymmetric_preconditioner_is_taken_as_it_is_and_not_silently_symmetrised(refuses):
+    # Γ of a mixture of tasks that do not commute is not symmetric.
+    pair = [covariance.rotate(covariance.power_law(4, 1.0, trace=4.0), generator(seed)) for seed in (5, 6)]
+    mixed = theory.gamma_mixture(pair, [0.5, 0.5], [20, 20])
+    gram = covariance.wishart(pair[0], [12, 3], 2, generator(7))
+    curves = errors.propagated_error(gram, torch.stack([mixed, mixed])[:, None], 3)
+    step = torch.eye(4, dtype=torch.float64) - torch.linalg.inv(mixed) @ gram
+    torch.testing.assert_close(curves[..., 3], torch.linalg.matrix_power(step, 3).square().sum((-1, -2)))
+    symmetric = errors.propagated_error(gram, (mixed + mixed.mT) / 2, 3)
+    assert ((curves / symmetric - 1).abs()[..., 1:] > 1e-5).all()
+    with refuses("gamma must be invertible"):
+        errors.propagated_error(gram, torch.stack([mixed, 0 * mixed])[:, None], 3)
