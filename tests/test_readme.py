@@ -1,5 +1,6 @@
 """What the README promises runs as it stands there."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -16,10 +17,12 @@ SAYS = ["helps", "strong x1", "hurts"]
 
 def test_there_is_a_recipe_for_a_log_for_features_and_for_a_model() -> None:
     assert len(RECIPES) == len(SAYS)
-    assert all(len(recipe.strip().splitlines()) <= 7 for recipe in RECIPES)
+    for recipe in RECIPES:
+        steps = [line for line in ast.parse(recipe).body if not isinstance(line, ast.Import | ast.ImportFrom)]
+        assert len(steps) <= 5
 
 
-@pytest.mark.parametrize(("recipe", "says"), zip(RECIPES, SAYS, strict=True), ids=SAYS)
+@pytest.mark.parametrize(("recipe", "says"), list(zip(RECIPES, SAYS, strict=True)), ids=SAYS)
 def test_a_recipe_runs_and_answers(recipe: str, says: str, root: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", recipe], capture_output=True, text=True, check=False, cwd=tmp_path
