@@ -71,7 +71,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class Check:
-    """One comparison of a measured with a predicted number. Make one with `close`, `below`, `above` or `inside`."""
+    """One comparison of a measured number, which does not pass if it is NaN, with a predicted one.
+
+    Make one with `close`, `below`, `above` or `inside`.
+    """
 
     label: str
     measured: float
@@ -213,7 +216,7 @@ def summary(run: Run) -> None:
 def close(label: str, measured: float, predicted: float, *, rel: float = 0.0, abs: float = 0.0) -> Check:
     """Check that a measured number is within `rel` (relative) or `abs` (absolute) of the predicted one.
 
-    The larger tolerance counts. The label tells the reader what was measured; a NaN passes no check.
+    The larger tolerance counts. The label tells the reader what was measured.
     """
     measured, predicted = _real("measured", measured), _real("predicted", predicted, nan=False)
     tolerance = max(rel * math.fabs(predicted), abs)
