@@ -1,7 +1,7 @@
 """The ledger: what each claim says, what was measured, and the verdict that follows from the two.
 
-A chapter calls `record` with checks. A *claim* check asks whether what is claimed was measured; a *caveat* check asks whether the
-limit of the claim was measured. Nobody types a verdict: it follows from the checks, and must equal the one that
+A chapter calls `record` with checks. A *claim* check asks whether what is claimed was measured, a *caveat* check whether
+the limit of the claim was. Nobody types a verdict: it follows from the checks, and must equal the one that
 ``book/claims.yml`` expects.
 """
 
@@ -49,18 +49,10 @@ class Claim:
     ----------
     id : str
         C1, ..., C12 (the paper), S1, ..., S7 (the article on it), X1, ..., X8 (questions of reviewers).
-    title : str
-        A few words.
-    source : str
-        Where the claim is made.
-    statement : str
-        The claim in our words, MyST markdown.
-    chapter : str
-        Chapter that measures it.
-    expected : Verdict
-        Verdict that the chapter's evidence supports.
-    rests_on : tuple of str
-        Functions of ``tsl`` without which the verdict would not stand.
+    title, source, statement : str
+        A few words; where the claim is made; the claim in our words, MyST markdown.
+    chapter, expected, rests_on : str, Verdict, tuple of str
+        Chapter that measures it, verdict that its evidence supports, functions of ``tsl`` that this verdict rests on.
     """
 
     id: str
@@ -79,7 +71,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class Check:
-    """One comparison of a measured with a predicted number. Make one with `close`, `below`, `above` or `inside`."""
+    """One comparison of a measured number, which does not pass if it is NaN, with a predicted one.
+
+    Make one with `close`, `below`, `above` or `inside`.
+    """
 
     label: str
     measured: float
@@ -137,23 +132,7 @@ class Measurement:
 
 
 def load(path: Path = paths.CLAIMS) -> dict[str, Claim]:
-    """Read and validate the ledger.
-
-    Parameters
-    ----------
-    path : Path
-        A YAML file: a list of claims with the fields of `Claim`.
-
-    Returns
-    -------
-    dict of id to Claim, in the file's order.
-
-    Raises
-    ------
-    ValueError
-        If the file is not a list of claims, an id is malformed or stands twice, a field is missing, unknown or empty, an
-        expected verdict is not a verdict, or `rests_on` names something that is not ``module.function``.
-    """
+    """Read and validate the ledger, a YAML list of claims with the fields of `Claim`, and return it by id, in its order."""
     try:
         rows = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -197,24 +176,12 @@ def record(run: Run, claim: str, *checks: Check, caveats: Sequence[Check] = ()) 
 
     Parameters
     ----------
-    run : Run
-        The chapter's run.
-    claim : str
-        Id of the claim, one of the ledger's.
+    run, claim
+        The chapter's run, and the id of one of its claims in the ledger that was not recorded yet.
     *checks : Check
         What the claim says; all must pass for it to hold.
     caveats : sequence of Check
         Limits of the claim that the chapter demonstrates.
-
-    Returns
-    -------
-    Measurement
-
-    Raises
-    ------
-    ValueError
-        If the id is not in the ledger, belongs to another chapter or was recorded before, or there is no check, or what was given
-        is none.
     """
     _validate.instance("run", run, Run)
     for name, given in (("checks", checks), ("caveats", caveats)):
@@ -240,13 +207,7 @@ def record(run: Run, claim: str, *checks: Check, caveats: Sequence[Check] = ()) 
 
 
 def summary(run: Run) -> None:
-    """Print a line for each claim recorded in this run: the same text in every profile when all is well.
-
-    Parameters
-    ----------
-    run : Run
-        The chapter's run.
-    """
+    """Print a line for each claim recorded in this run: the same text in every profile when all is well."""
     _validate.instance("run", run, Run)
     for measurement in run.measurements:
         print(f"{measurement} ({'as expected' if measurement.as_expected else 'NOT as expected'})")
@@ -255,14 +216,7 @@ def summary(run: Run) -> None:
 def close(label: str, measured: float, predicted: float, *, rel: float = 0.0, abs: float = 0.0) -> Check:
     """Check that a measured number is within `rel` (relative) or `abs` (absolute) of the predicted one.
 
-    Parameters
-    ----------
-    label : str
-        What was measured, for the reader.
-    measured, predicted : float
-        A measured number that is NaN passes no check.
-    rel, abs : float
-        Tolerances; the larger one counts.
+    The larger tolerance counts. The label tells the reader what was measured.
     """
     measured, predicted = _real("measured", measured), _real("predicted", predicted, nan=False)
     tolerance = max(rel * math.fabs(predicted), abs)
@@ -279,19 +233,19 @@ def close(label: str, measured: float, predicted: float, *, rel: float = 0.0, ab
 
 
 def below(label: str, measured: float, bound: float) -> Check:
-    """Check that a measured number is at most `bound`; arguments, result and errors as for `close`."""
+    """Check that a measured number is at most `bound`."""
     measured, bound = _real("measured", measured), _real("bound", bound, nan=False)
     return _check(label, measured, f"≤ {number(bound)}", measured <= bound)
 
 
 def above(label: str, measured: float, bound: float) -> Check:
-    """Check that a measured number is at least `bound`; arguments, result and errors as for `close`."""
+    """Check that a measured number is at least `bound`."""
     measured, bound = _real("measured", measured), _real("bound", bound, nan=False)
     return _check(label, measured, f"≥ {number(bound)}", measured >= bound)
 
 
 def inside(label: str, measured: float, low: float, high: float) -> Check:
-    """Check that a measured number lies between `low` and `high`; arguments and result as for `close`."""
+    """Check that a measured number lies between `low` and `high`."""
     measured = _real("measured", measured)
     low, high = _real("low", low, nan=False), _real("high", high, nan=False)
     if low > high:
@@ -331,15 +285,7 @@ def _names_function(entry: Any) -> bool:
 
 
 def box(claim: Claim, measurement: dict[str, Any]) -> str:
-    """HTML of a verdict box.
-
-    Parameters
-    ----------
-    claim : Claim
-        Row of the ledger.
-    measurement : dict
-        A `Measurement.to_dict`.
-    """
+    """HTML of a verdict box, from a row of the ledger and a `Measurement.to_dict`."""
     verdict = Verdict(measurement["verdict"])
     rows = "".join(_row(check) for check in measurement["checks"])
     wrong = (
@@ -362,21 +308,7 @@ def _row(check: dict[str, Any]) -> str:
 
 
 def collect(notebooks: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Gather the measurements stored in the outputs of executed notebooks.
-
-    Parameters
-    ----------
-    notebooks : iterable of notebook nodes
-
-    Returns
-    -------
-    dict of claim id to `Measurement.to_dict`.
-
-    Raises
-    ------
-    ValueError
-        If two notebooks measured the same claim.
-    """
+    """Every `Measurement.to_dict` in the outputs of executed notebooks, by the id of its claim, measured once."""
     found: dict[str, dict[str, Any]] = {}
     for notebook in notebooks:
         for cell in notebook["cells"]:

@@ -45,23 +45,14 @@ _STYLE = {
 def new(
     cols: int = 1, rows: int = 1, height: float = 3.4, width: float | None = None, **kwargs: Any
 ) -> tuple[Figure, Any]:
-    """Make a figure in the book's style.
+    """Make a figure in the book's style: what `matplotlib.pyplot.subplots` gives, which takes further keywords.
 
     Parameters
     ----------
-    cols, rows : int
-        Panels.
-    height : float
-        Height of a row, in inches.
+    cols, rows, height
+        Panels, and the height of a row in inches.
     width : float, optional
         Width of the figure, in inches; by default 5.6 for one column and 7.6 for more, the width of the page.
-    **kwargs
-        Passed to `matplotlib.pyplot.subplots`.
-
-    Returns
-    -------
-    figure, axes
-        As `matplotlib.pyplot.subplots` gives them.
     """
     _validate.positive_int("cols", cols)
     _validate.positive_int("rows", rows)
@@ -76,13 +67,7 @@ def new(
 def theory(ax: Axes, x: Any, y: Any, label: str | None = None, color: Any = INK, **kwargs: Any) -> None:
     """Draw a prediction: a dashed line above everything else.
 
-    Parameters
-    ----------
-    ax : Axes
-    x, y : array_like or Tensor of shape (P,)
-        Points of the line.
-    label, color
-        As for `matplotlib.axes.Axes.plot`, as are further keywords.
+    Points are arrays or tensors of shape (P,); label, colour and further keywords as for `matplotlib.axes.Axes.plot`.
     """
     points = _arrays(x=x, y=y)
     style: dict[str, Any] = {"linestyle": "--", "linewidth": 1.5, "zorder": 5} | kwargs
@@ -109,16 +94,7 @@ def band(
     color: Any = None,
     **kwargs: Any,
 ) -> None:
-    """Draw a measurement with its interval as a shaded band.
-
-    Parameters
-    ----------
-    ax : Axes
-    x, mean, low, high : array_like or Tensor of shape (P,)
-        Where, the measured means and the ends of their intervals.
-    label, color
-        As for `matplotlib.axes.Axes.plot`, as are further keywords.
-    """
+    """Draw measured means with the ends of their intervals as a shaded band; arguments as for `theory`."""
     x, mean, low, high = _arrays(x=x, mean=mean, low=low, high=high)
     style: dict[str, Any] = {"marker": "o", "zorder": 3} | kwargs
     (line,) = ax.plot(x, mean, color=color, label=label, **style)
@@ -135,15 +111,9 @@ def points(
     color: Any = None,
     **kwargs: Any,
 ) -> None:
-    """Draw measurements with their intervals as error bars.
+    """Draw measured means with the ends of their intervals as error bars; arguments as for `band`.
 
-    Parameters
-    ----------
-    ax : Axes
-    x, mean, low, high : array_like or Tensor of shape (P,)
-        Where, the measured means and the ends of their intervals.
-    label, color
-        As for `matplotlib.axes.Axes.errorbar`, as are further keywords.
+    Further keywords go to `matplotlib.axes.Axes.errorbar`.
     """
     x, mean, low, high = _arrays(x=x, mean=mean, low=low, high=high)
     style: dict[str, Any] = {"fmt": "o", "capsize": 2.5, "elinewidth": 1.2, "zorder": 3} | kwargs
@@ -160,17 +130,7 @@ def quantile_band(
 ) -> None:
     """Draw the median of samples with a band between two quantiles: what a typical prompt does, whatever the tails.
 
-    Parameters
-    ----------
-    ax : Axes
-    x : array_like or Tensor of shape (P,)
-        Where.
-    samples : array_like or Tensor of shape (B, P)
-        B samples of each point.
-    label, color
-        As for `band`.
-    quantiles : pair of floats
-        Ends of the band, rising, between 0 and 1.
+    ``samples``, (B, P), holds B samples of each point; ``quantiles`` are the ends of the band, rising, between 0 and 1.
     """
     if len(quantiles) != 2 or not 0 <= quantiles[0] <= quantiles[1] <= 1:
         raise ValueError(f"quantiles must be two rising numbers between 0 and 1, got {quantiles!r}")
@@ -182,18 +142,9 @@ def quantile_band(
 
 
 def finish(figure: Figure, run: Run) -> Figure:
-    """Stamp a figure with its provenance and return it for display, once.
+    """Stamp a figure with the provenance of its run and return it for display.
 
-    Parameters
-    ----------
-    figure : Figure
-    run : Run
-        The run whose numbers it shows.
-
-    Returns
-    -------
-    Figure
-        Closed for pyplot, so that a notebook does not show it a second time.
+    It is closed for pyplot, so that a notebook does not show it a second time.
     """
     _validate.instance("figure", figure, Figure)
     _validate.instance("run", run, Run)

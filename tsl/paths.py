@@ -31,22 +31,8 @@ VENDOR = BUILD / "vendor"
 def write_whole(path: Path | str, data: bytes | str) -> Path:
     """Write a file so that it is seen either as it was or whole, whoever else writes it at the same time.
 
-    Parameters
-    ----------
-    path : path
-        File to write or replace; its folder is made where missing.
-    data : bytes or str
-        All that is to stand in it; text is written as UTF-8.
-
-    Returns
-    -------
-    Path
-        The file.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written. A file that was there before is untouched, and nothing is left beside it.
+    Its folder is made where missing; text is written as UTF-8. If it cannot be written (OSError), a file that was there
+    before is untouched, and nothing is left beside it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -23,14 +23,8 @@ class Run:
 
     Parameters
     ----------
-    chapter : str
-        Name of the chapter, such as ``"04_hardness"``.
-    profile : {"ci", "laptop", "paper"}
-        Size of the experiments.
-    device : torch.device
-        Where tensors live.
-    seed : int
-        Root of every random stream.
+    chapter, profile, device, seed
+        As `start` takes them.
     version : str
         Content hash of the chapter's code and of the modules it uses.
     measurements : list
@@ -45,33 +39,16 @@ class Run:
     measurements: list[Any] = field(default_factory=list, repr=False)
 
     def pick(self, *, ci: T, laptop: T, paper: T) -> T:
-        """Value for the current profile.
-
-        Parameters
-        ----------
-        ci, laptop, paper
-            A value for each profile.
-
-        Returns
-        -------
-        The one of this run's profile.
-        """
+        """Out of a value for each profile, the one of this run's."""
         return {"ci": ci, "laptop": laptop, "paper": paper}[self.profile]
 
     def generator(self, role: str, replica: int = 0) -> torch.Generator:
-        """Random stream of its own for a role and a replica; a fresh start of the same stream each time it is asked for.
+        """Random stream of its own for a role and a replica, on the run's device; every call starts the stream afresh.
 
         Parameters
         ----------
-        role : str
-            What the numbers are for, such as ``"data"`` or ``"init"``.
-        replica : int
-            Which of several independent repetitions, at least 0.
-
-        Returns
-        -------
-        torch.Generator
-            On the device of the run.
+        role, replica : str, int
+            What the numbers are for, such as ``"data"`` or ``"init"``; which of several independent repetitions.
         """
         if not isinstance(role, str) or not role:
             raise ValueError(f"role must be a non-empty text, got {role!r}")
@@ -82,10 +59,7 @@ class Run:
     def tell(self, **values: Any) -> None:
         """Hand values to the prose: ``run.tell(gain=0.1234)`` makes ``{glue:text}`gain``` read 0.123.
 
-        Parameters
-        ----------
-        **values
-            Texts, and numbers that are formatted by `tsl.texts.number`. A name's ``_`` is ``-`` in the prose.
+        Texts stay as they are, numbers are formatted by `tsl.texts.number`. A name's ``_`` is ``-`` in the prose.
         """
         from myst_nb import glue  # reads a configuration; a run that only computes can do without
 
@@ -105,13 +79,11 @@ def start(chapter: str, profile: str = "laptop", device: str = "cpu", seed: int 
     Parameters
     ----------
     chapter : str
-        Name of a chapter, the stem of its source in ``notebooks/``.
+        Stem of its source in ``notebooks/``, such as ``"04_hardness"``.
     profile : {"ci", "laptop", "paper"}
         Size of the experiments; the environment variable ``TSL_PROFILE`` overrides it.
-    device : str
-        A torch device that is present: ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
-    seed : int
-        Root of every random stream, at least 0.
+    device, seed : str, int
+        A torch device that is present (``"cpu"``, ``"cuda"``, ``"cuda:1"``), and the root of every random stream.
     """
     profile = os.environ.get("TSL_PROFILE") or profile
     if profile not in PROFILES:
@@ -121,17 +93,7 @@ def start(chapter: str, profile: str = "laptop", device: str = "cpu", seed: int 
 
 
 def check_device(device: str) -> torch.device:
-    """Return the torch device of that name, if this machine has it.
-
-    Parameters
-    ----------
-    device : str
-        ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
-
-    Returns
-    -------
-    torch.device
-    """
+    """Return the torch device of that name (``"cpu"``, ``"cuda"`` or ``"cuda:N"``), if this machine has it."""
     present = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     try:
         found = torch.device(device)

@@ -15,15 +15,8 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 def number(value: float | str) -> str:
     """Format a number for a reader: about three significant digits, powers of ten where they help, a true minus sign.
 
-    Parameters
-    ----------
-    value : float
-        May be infinite or NaN, also as the text by which a notebook stores them.
-
-    Returns
-    -------
-    str
-        Such as ``0.123``, ``−45``, ``12,346``, ``−2·10⁻⁵``, ``∞`` or ``undefined``.
+    Such as ``0.123``, ``−45``, ``12,346``, ``−2·10⁻⁵``, ``∞`` or, for NaN, ``undefined``. Infinity and NaN may also be
+    given as the text by which a notebook stores them.
     """
     value = float(value)
     size = abs(value)
@@ -60,14 +53,10 @@ def ranged(middle: float, low: float, high: float, digits: int = 1) -> str:
 
 
 def table(rows: Any, **kwargs: Any) -> HTML:
-    """A table in the book's style.
+    """A table in the book's style, of a DataFrame or what makes one.
 
-    Parameters
-    ----------
-    rows : DataFrame, or what makes one
-        Texts are shown as they are and may hold HTML; numbers as by `number`.
-    **kwargs
-        Passed to `pandas.DataFrame.to_html`, such as ``index=False``.
+    Texts are shown as they are and may hold HTML, numbers as by `number`. Further keywords go to
+    `pandas.DataFrame.to_html`, such as ``index=False``.
     """
     shown = pd.DataFrame(rows).map(lambda value: value if isinstance(value, str) else number(value))
     options = {"border": 0, "classes": "tsl-claim-table", "escape": False, "justify": "left"} | kwargs
@@ -75,16 +64,9 @@ def table(rows: Any, **kwargs: Any) -> HTML:
 
 
 def plot(values: Iterable[float], title: str, width: int = 50) -> str:
-    """A curve as bars in plain text, on a logarithmic scale over the values that are positive and finite.
+    """A curve over steps 0, 1, … as bars in plain text, the longest of ``width`` characters.
 
-    Parameters
-    ----------
-    values : iterable of float
-        One for each step 0, 1, ….
-    title : str
-        What they are.
-    width : int
-        Characters of the longest bar.
+    The scale is logarithmic, over the values that are positive and finite.
     """
     values = list(values)
     shown = [math.log10(value) for value in values if 0 < value < math.inf]

@@ -34,13 +34,7 @@ def chapters() -> list[Path]:
 
 
 def chapter_source(chapter: str | Path) -> Path:
-    """Path of a chapter's source.
-
-    Parameters
-    ----------
-    chapter
-        A chapter's name (``"04_hardness"``) or the path of its ``.md`` source.
-    """
+    """Path of a chapter's source, from its name (``"04_hardness"``) or the path itself."""
     source = Path(chapter) if str(chapter).endswith(".md") else paths.NOTEBOOKS / f"{chapter}.md"
     if not source.is_file():
         known = ", ".join(path.stem for path in chapters()) or f"none in {paths.NOTEBOOKS}"
@@ -57,10 +51,7 @@ def read_source(source: Path) -> Any:
 
 @cache
 def normalise(code: str) -> str:
-    """Canonical text of Python code without comments, docstrings and layout.
-
-    Code that Python cannot parse (IPython magics) is returned as it stands.
-    """
+    """Python code without comments, docstrings and layout; what Python cannot parse (IPython magics) as it stands."""
     try:
         with _PARSING:
             tree = ast.parse(code)
@@ -90,23 +81,10 @@ def cell_code(cell: Any) -> str:
 
 
 def imported_modules(*codes: str) -> dict[str, Path]:
-    """Modules of ``tsl`` that pieces of code import, directly or through other modules, wherever the import stands.
+    """Modules of ``tsl`` that pieces of code (with IPython's magics) import, directly or not, wherever the import stands.
 
-    Parameters
-    ----------
-    codes
-        Python, with IPython's magics.
-
-    Returns
-    -------
-    dict
-        Files by name within the package (``"cot"``, ``"lab.records"``), sorted. ``__init__`` always belongs to it:
-        importing any module runs it.
-
-    Raises
-    ------
-    ValueError
-        If the code, or that of a module, cannot be read: what it depends on is then not known.
+    Files by name within the package (``"cot"``, ``"lab.records"``), sorted. ``__init__`` always belongs to it: importing
+    any module runs it. ValueError if any of the code cannot be read: what it depends on is then not known.
     """
     finder = _Finder(path=[str(paths.PACKAGE.parent)])
     finder.import_hook("tsl")
@@ -155,27 +133,12 @@ def module_version(module: str) -> str:
 
 
 def code_version(chapter: str | Path) -> str:
-    """Short hash of a chapter's code and of every ``tsl`` module it depends on.
+    """Short hash of the code of a chapter, given as in `chapter_source`, and of every ``tsl`` module it depends on.
 
-    Parameters
-    ----------
-    chapter
-        A chapter's name (``"04_hardness"``) or the path of its ``.md`` source.
-
-    Returns
-    -------
-    str
-        Twelve hexadecimal digits. They change with the code, and with nothing else: not with prose, captions,
-        comments, docstrings, time stamps or commits.
-
-    Raises
-    ------
-    ValueError
-        If there is no such chapter, or its code cannot be read; the message names it.
+    It changes with the code, and with nothing else: not with prose, captions, comments, docstrings, time or commits.
     """
-    if (
-        not paths.NOTEBOOKS.is_dir()
-    ):  # a package away from its repository: the sources are not at hand, all of it counts
+    # A package away from its repository: the sources are not at hand, all of it counts.
+    if not paths.NOTEBOOKS.is_dir():
         files = sorted(paths.PACKAGE.rglob("*.py"))
         return digest(str(chapter), *_texts((str(path.relative_to(paths.PACKAGE)), path) for path in files))
     source = chapter_source(chapter)

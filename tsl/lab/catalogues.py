@@ -25,10 +25,8 @@ class Catalogue:
     ----------
     covs : Tensor of shape (T, d, d)
         Feature covariance Λ_ℓ of each task, of trace d.
-    lengths : tuple of int
-        Prompt length n_ℓ of each task.
-    hard : Tensor of shape (T,), bool
-        Whether the task is a hard one.
+    lengths, hard : tuple of int, Tensor of shape (T,) of bool
+        Prompt length n_ℓ of each task, and whether it is a hard one.
     """
 
     covs: Float[Tensor, "T d d"]
@@ -74,27 +72,18 @@ def catalogue(
 ) -> Catalogue:
     """Draw a catalogue: `copies` tasks of each of the four kinds, each with its own eigenbasis and exponent.
 
-    The exponents 0.2 and 0.8 and the lengths 20 and 100 are the paper's; the random eigenbases, the jitter
-    and the common trace d are our choice.
+    Tasks stand in the order of `KINDS`. The exponents 0.2 and 0.8 and the lengths 20 and 100 are the paper's; the
+    random eigenbases, the jitter and the common trace d are our choice.
 
     Parameters
     ----------
-    d : int
-        Feature dimension, at least 1.
-    copies : int
-        Tasks of each kind, at least 1.
+    d, copies, generator
+        Feature dimension, tasks of each kind, and source of randomness.
     frame : callable
-        ``frame(d, generator)`` draws the orthogonal matrix whose columns are a task's eigenvectors, from
-        the strongest to the weakest: `turned`, `shuffled` or `unrelated`.
-    generator : torch.Generator
-        Source of randomness.
+        ``frame(d, generator)`` draws the orthogonal matrix whose columns are a task's eigenvectors, from the strongest
+        to the weakest: `turned`, `shuffled` or `unrelated`.
     jitter : float
         Half width of the uniform disturbance of the spectral exponent, between 0 and 0.2.
-
-    Returns
-    -------
-    Catalogue
-        4 · `copies` tasks in the order of `KINDS`.
     """
     _validate.positive_int("d", d)
     _validate.positive_int("copies", copies)

@@ -22,10 +22,8 @@ class CharGPT(nn.Module):
 
     Parameters
     ----------
-    places, max_steps : int
-        Decimal places of the numbers, and longest chain that positions are made for.
-    layers, heads, width : int
-        Shape of the model; see `tsl.gpt.Block`.
+    places, max_steps, layers, heads, width : int
+        Decimal places of the numbers; longest chain that positions are made for; shape, see `tsl.gpt.Block`.
     generator : torch.Generator
         Source of the initial weights.
     """
@@ -76,10 +74,8 @@ class Thought(NamedTuple):
 
     Parameters
     ----------
-    answer : Tensor, shape (P, K + 1)
-        Answer after a chain cut, or drawn out, to each length.
-    would_stop : Tensor, shape (P, K + 1)
-        Whether the model prefers ``=`` to ``;`` at that length.
+    answer, would_stop : Tensor, shape (P, K + 1)
+        Answer after a chain cut, or drawn out, to each length; whether the model prefers ``=`` to ``;`` there.
     states : Tensor, shape (P, K, 2)
         The chain it wrote.
     """
@@ -104,16 +100,8 @@ def think(model: CharGPT, problems: Problems, budget: int) -> Thought:
     """Answer every question after each number of steps 0 … ``budget``, in one greedy pass with a cache.
 
     After each state the model is forced to answer (``=``), its answer is noted, the cache is wound back, and the model
-    is forced to go on (``;``). Digits are the model's own choice among digits.
-
-    Parameters
-    ----------
-    model : CharGPT
-        The model.
-    problems : Problems
-        Questions; the solutions are not shown.
-    budget : int
-        Longest chain, 0 … ``model.max_steps``.
+    is forced to go on (``;``). Digits are the model's own choice among digits. The solutions are not shown to it, and
+    the budget is at most ``model.max_steps``.
     """
     _validate.at_least("budget", budget, 0)
     if budget > model.max_steps:

@@ -24,16 +24,12 @@ class FeatureSet:
 
     Parameters
     ----------
-    name : str
-        Short name.
+    name, about : str
+        Short name; what a row and a feature are, and which package carries the data.
     x : Tensor of shape (N, d), float64
         Features in their own units, a row per observation.
-    groups : Tensor of shape (N,)
-        Index into `group_names` of each row.
-    group_names : tuple of str
-        What the groups are.
-    about : str
-        What a row and a feature are, and which package carries the data.
+    groups, group_names : Tensor of shape (N,), tuple of str
+        Index of each row's group, and the names it points into.
     """
 
     name: str
@@ -114,33 +110,16 @@ def _feature_set(
 
 
 def dataset(name: str) -> FeatureSet:
-    """Load a feature matrix that ships inside an installed package.
-
-    Parameters
-    ----------
-    name : str
-        One of `NAMES`.
-    """
+    """Load a feature matrix, one of `NAMES`, that ships inside an installed package."""
     if name not in _READERS:
         raise ValueError(f"name must be one of {', '.join(NAMES)}, got {name!r}")
     return _READERS[name]()
 
 
 def principal_axes(x: Float[Tensor, "N d"], rank: int | None = None) -> Float[Tensor, "d r"]:
-    """Orthonormal basis of the directions in which a feature matrix varies, strongest first.
+    """Orthonormal basis of the directions in which a feature matrix varies: eigenvectors of xᵀx/N, strongest first.
 
-    Parameters
-    ----------
-    x : Tensor of shape (N, d)
-        Features.
-    rank : int, optional
-        How many directions to keep; by default the numerical rank, all whose mean square is not zero up to
-        rounding.
-
-    Returns
-    -------
-    Tensor of shape (d, r)
-        Eigenvectors of the second moment xᵀx/N.
+    ``rank`` of them are kept, by default all whose mean square is not zero up to rounding (the numerical rank).
     """
     strength, axes = torch.linalg.eigh(_validate.rows("x", x).mT @ x / x.shape[0])
     strength, axes = strength.flip(0), axes.flip(1)
@@ -155,16 +134,8 @@ def principal_axes(x: Float[Tensor, "N d"], rank: int | None = None) -> Float[Te
 def compress(x: Float[Tensor, "N d"], rank: int | None = None) -> Float[Tensor, "N r"]:
     """Coordinates of the rows in `principal_axes`, without the directions that no row has: Λ is invertible.
 
-    Every formula is unchanged by a rotation, and weights along a direction that no row has can neither be
-    learnt nor matter to a label: leaving them out of ‖ŵ − w*‖² removes a constant, one for each such
-    direction.
-
-    Parameters
-    ----------
-    x : Tensor of shape (N, d)
-        Features.
-    rank : int, optional
-        Directions to keep; by default the numerical rank.
+    Every formula is unchanged by a rotation, and weights along a direction that no row has can neither be learnt nor
+    matter to a label: leaving them out of ‖ŵ − w*‖² removes a constant, one for each such direction.
     """
     return x @ principal_axes(x, rank)
 
@@ -172,12 +143,7 @@ def compress(x: Float[Tensor, "N d"], rank: int | None = None) -> Float[Tensor, 
 def shuffle_columns(x: Float[Tensor, "N d"], generator: torch.Generator) -> Float[Tensor, "N d"]:
     """Permute each feature independently: the marginal laws stay, the dependence between features goes.
 
-    Parameters
-    ----------
-    x : Tensor of shape (N, d)
-        Features.
-    generator : torch.Generator
-        Source of randomness, on the device of `x`.
+    The generator is on the device of `x`.
     """
     _validate.instance("generator", generator, torch.Generator)
     keys = torch.rand(_validate.rows("x", x).shape, generator=generator, dtype=torch.float64, device=x.device)
@@ -185,19 +151,9 @@ def shuffle_columns(x: Float[Tensor, "N d"], generator: torch.Generator) -> Floa
 
 
 def block_covariance(blocks: int, size: int, correlation: float) -> Float[Tensor, "d d"]:
-    """Unit variances, with the same correlation inside each of several blocks and none between blocks.
+    """Unit variances, with the same correlation ρ in [0, 1) inside each block and none between blocks; float64.
 
-    Parameters
-    ----------
-    blocks, size : int
-        Number of blocks, and features in each; d = blocks · size.
-    correlation : float
-        Correlation ρ inside a block, in [0, 1).
-
-    Returns
-    -------
-    Tensor of shape (d, d), float64
-        Its hardness is d / (1 − ρ) for blocks of two features and more.
+    d = blocks · size. The hardness is d / (1 − ρ) for blocks of two features and more.
     """
     _validate.positive_int("blocks", blocks)
     _validate.positive_int("size", size)

@@ -9,9 +9,9 @@ family    a question and its work                               what a state say
 ``root``  ``p3188;0120;0254;0390;0428;0568;0610;0754;0800=08``  x = 1, 2, … and x² + 31x + 88 mod 100
 ========  ====================================================  ===========================================
 
-Euclid's own algorithm subtracts; the remainder came later. Every state is two numbers of equal width, every chain
-stops at a state one can recognise (equal numbers; a value of zero), and after each state stands either ``;`` (go on)
-or ``=`` (answer). A budget on thinking is therefore one forced character.
+Euclid's own algorithm subtracts; the remainder came later. Every state is two numbers of equal width, every chain stops
+at a state one can recognise (equal numbers; a value of zero), and after each state stands either ``;`` (go on) or ``=``
+(answer). A budget on thinking is therefore one forced character.
 """
 
 from __future__ import annotations
@@ -36,16 +36,12 @@ class Problems:
 
     Parameters
     ----------
-    family : Tensor, shape (P,)
-        Symbol that opens the question.
-    question : Tensor, shape (P, 2)
-        The two numbers asked about.
+    family, question, answer : Tensor, shapes (P,), (P, 2), (P,)
+        Symbol that opens the question, the two numbers asked about, the one right answer.
     states : Tensor, shape (P, S, 2)
         State after 1, 2, …, S steps of work. A finished chain rests in its last state.
     steps : Tensor, shape (P,)
         Steps that the work needs, 1 … S: our measure of difficulty.
-    answer : Tensor, shape (P,)
-        The one right answer.
     """
 
     family: Int[Tensor, " P"]
@@ -71,19 +67,8 @@ class Problems:
 def gcd_problems(places: int = 2, max_steps: int = 8) -> Problems:
     """All pairs whose greatest common divisor exceeds 1 and is found in 1 … ``max_steps`` subtractions.
 
-    Coprime pairs are left out (our choice): most pairs are, and guessing 1 would pay.
-
-    Parameters
-    ----------
-    places : int
-        Decimal places of every number.
-    max_steps : int
-        Longest chain.
-
-    Returns
-    -------
-    Problems
-        Ordered pairs: (38, 52) and (52, 38) are two questions.
+    Numbers have ``places`` decimal places; (38, 52) and (52, 38) are two questions. Coprime pairs are left out (our
+    choice): most pairs are, and guessing 1 would pay.
     """
     a, b = _pairs(places, max_steps)
     question, states = torch.stack([a, b], 1), []
@@ -98,15 +83,7 @@ def gcd_problems(places: int = 2, max_steps: int = 8) -> Problems:
 
 
 def root_problems(places: int = 2, max_steps: int = 8) -> Problems:
-    """All (b, c) for which x² + bx + c has a root modulo 10^places; the answer is the first.
-
-    Parameters
-    ----------
-    places : int
-        Decimal places of every number, and the modulus 10^places.
-    max_steps : int
-        Longest chain: candidates are x = 1 … ``max_steps``.
-    """
+    """All (b, c) for which x² + bx + c has a root modulo 10^places among x = 1 … ``max_steps``; the answer is the first."""
     b, c = _pairs(places, max_steps)
     x = torch.arange(1, max_steps + 1).expand(len(b), max_steps)
     value = (x**2 + b[:, None] * x + c[:, None]) % 10**places
@@ -173,19 +150,8 @@ def worked(problems: Problems, question: Sequence[int], places: int) -> str:
 def encode(problems: Problems, written: Int[Tensor, " P"], places: int) -> Int[Tensor, "P T"]:
     """Write problems down: question, the first ``written`` states, answer, and blanks up to the longest.
 
-    Parameters
-    ----------
-    problems : Problems
-        What to write.
-    written : Tensor, shape (P,)
-        States to write, 0 … S: 0 is a direct answer, ``problems.steps`` the natural chain.
-    places : int
-        Decimal places of every number.
-
-    Returns
-    -------
-    Tensor, shape (P, T)
-        Tokens, T = (2 places + 1)(max(written) + 1) + 1 + places.
+    Of 0 … S states, 0 are a direct answer and ``problems.steps`` the natural chain. Numbers have ``places`` decimal
+    places, so that T = (2 places + 1)(max(written) + 1) + 1 + places.
     """
     S = problems.states.shape[1]
     if written.shape != problems.steps.shape or int(written.min()) < 0 or int(written.max()) > S:

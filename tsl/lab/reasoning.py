@@ -1,9 +1,8 @@
 """The experiment of chapter 10: one generalist, tuned on different worked chains, then made to think for longer.
 
-Every seed has a *base*, trained a little on both families of `tsl.lab.problems`, with direct answers and with worked
-chains. From this base start several tunings that differ only in the chains they are shown (a `Diet`). All tunings
-go on seeing direct answers of both families, so that none forgets the questions: with a budget of no steps they
-start level, and what happens with more steps is the doing of the chains.
+Every seed has a *base*, trained a little on direct answers and worked chains of both families of `tsl.lab.problems`.
+From it start tunings that differ only in the chains they are shown (a `Diet`). All go on seeing direct answers of both
+families: with a budget of no steps they start level, and what happens with more steps is the doing of the chains.
 """
 
 from __future__ import annotations
@@ -34,13 +33,11 @@ class Diet:
     ----------
     gcd : float
         Share of GCD chains, 0 … 1; the others are root searches.
-    easiest, hardest : int
-        Fewest and most steps of the GCD chains.
+    easiest, hardest, distinct : int
+        Fewest and most steps of the GCD chains; how many GCD problems have a worked chain, 0 for all there are.
     elastic : bool
         Chains end anywhere, evenly over 1 … S states: cut before they are done, or drawn out by repeating the last
         state. The answer asked for is always the right one.
-    distinct : int
-        Number of different GCD problems with a worked chain; 0 for all there are.
     """
 
     gcd: float = 1.0
@@ -86,16 +83,11 @@ class Size:
 
     Parameters
     ----------
-    places, max_steps : int
-        Decimal places of the numbers; longest chain.
-    layers, heads, width : int
-        Shape of the model.
-    batch : int
-        Worked chains a step; half as many direct answers come on top.
-    base, tune : int
-        Optimiser steps of the base and of each tuning.
-    rate : float
-        Peak learning rate, of the base and of each tuning.
+    places, max_steps, layers, heads, width : int
+        Decimal places of the numbers; longest chain; shape of the model.
+    batch, base, tune, rate : int, int, int, float
+        Worked chains a step (half as many direct answers come on top); optimiser steps of the base and of each
+        tuning; their peak learning rate.
     """
 
     places: int = 2
@@ -126,10 +118,8 @@ class Size:
 
 #: Most problems that a model is tested on: they think all at once, and keep what they have read in memory.
 EXAM = 4000
-
 #: Weight of the direct answers in the loss.
 DIRECT = 0.2
-
 #: The committed record; a laptop can make it again in half an hour.
 SMALL = Size()
 #: Three-digit numbers and a model fit for a GPU.
@@ -173,30 +163,16 @@ def tune(
 ) -> training.History:
     """Train a model in place on the chains of a diet and on direct answers of both families.
 
+    The losses are the mean cross-entropy a character of the chains, plus `DIRECT` times that of the direct answers.
+
     Parameters
     ----------
-    model : CharGPT
-        Trained in place.
-    problems : Material
-        Problems to learn from.
-    diet : Diet
-        Which chains.
-    schedule : Schedule
-        Steps and learning rate.
+    model, problems, diet, schedule, generator
+        What learns, from which problems, with which chains, for how long; the generator draws the training data.
     batch : int
         Chains a step; ``batch // 2`` direct answers, half of either family, come on top.
-    generator : torch.Generator
-        Source of the training data.
-    checkpoint, progress
-        See `tsl.training.fit`.
-    identity : mapping, optional
-        What a checkpoint must belong to, beside diet, batch and schedule; see `tsl.training.fit`.
-
-    Returns
-    -------
-    training.History
-        Whose losses are the mean cross-entropy a character of the chains, plus `DIRECT` times that of the direct
-        answers.
+    checkpoint, progress, identity
+        See `tsl.training.fit`; a checkpoint belongs to diet, batch and schedule, too.
     """
     chains = diet.chains(problems.gcd, generator)
     longest, device = model.max_steps, model.read_out.weight.device
@@ -263,12 +239,8 @@ def reduced(model: CharGPT, problems: Problems) -> list[list[float]]:
 
     A Euclid chain turns a problem into an easier one with the same answer. If a step is worth what it takes away, a
     model that thinks for k steps and then answers is right as often as here, where it is asked directly about the
-    state that k right steps lead to; where that state is the end, nothing is left to ask.
-
-    Returns
-    -------
-    list
-        (S, S+1): row n-1 holds problems of n steps, column k what is left after k steps.
+    state that k right steps lead to; where that state is the end, nothing is left to ask. Shape (S, S+1): row n-1
+    holds problems of n steps, column k what is left after k steps.
     """
     S = model.max_steps
     columns = []
@@ -285,14 +257,7 @@ def settings(
 ) -> dict[str, Any]:
     """Settings of a study, checked, with all that the names stand for written out: what a record is keyed by.
 
-    Parameters
-    ----------
-    size : str
-        A name of `SIZES`.
-    diets : str or sequence of str
-        Names of `DIETS`.
-    seed : int
-        Root of weights, data, and of what is held out.
+    A name of `SIZES`, names of `DIETS`, and the root of weights, data, and of what is held out.
     """
     if others:
         raise ValueError(f"settings must be size, diets and seed, got {', '.join(others)}")
@@ -317,13 +282,9 @@ def job(
     Parameters
     ----------
     settings : mapping
-        See `settings`.
-    checkpoints : path, optional
-        Folder for checkpoints, from which an interrupted study goes on.
-    progress : bool
-        See `tsl.training.fit`.
-    device : device
-        Where to train.
+        What `settings` returns.
+    checkpoints, progress, device
+        Folder from which an interrupted study goes on; whether to show progress; where to train.
 
     Returns
     -------
@@ -365,16 +326,12 @@ def average(
 
     Parameters
     ----------
-    runs : sequence of records
-        Of one size.
-    diet : str
-        ``"base"`` or a name of `DIETS`.
+    runs, diet
+        Records of one size; ``"base"`` or a name of `DIETS`.
     what : str
         A name that `examine` lists, ``"reduced"``, or ``"needed"``: accuracy of chains of the right length.
-    low, high : int
-        Difficulty; all up to the longest by default.
-    family : {"gcd", "root"}
-        Which problems.
+    low, high, family : int, int, {"gcd", "root"}
+        Difficulty (up to the longest by default) and family of the problems.
     """
     rows = []
     for record in runs:
@@ -387,12 +344,9 @@ def average(
 
 
 def by_excess(runs: Sequence[Record], diet: str) -> tuple[Tensor, Float[Tensor, "R offsets"]]:
-    """Accuracy on GCD problems against forced minus needed steps, from 1 − S to S − 1, one row per record.
+    """Offsets 1 − S … S − 1 of forced over needed steps, (2S − 1,), and accuracies on GCD problems, (R, 2S − 1).
 
-    Returns
-    -------
-    Tensor of shape (2S − 1,), Tensor of shape (R, 2S − 1)
-        Offsets and accuracies; chains of no steps are left out.
+    One row per record; chains of no steps are left out.
     """
     steps = runs[0]["settings"]["size"]["max_steps"]
     offsets = torch.arange(1 - steps, steps)
@@ -437,14 +391,8 @@ def export(size: str, seed: int, diets: Sequence[str], checkpoints: Path) -> Pat
     """Store the weights of some tunings, out of the checkpoints of a study, in half precision.
 
     After ``tsl sweep reasoning size=small seed=0 --checkpoints FOLDER``, say
-    ``export("small", 0, ["aligned", "misaligned"], Path("FOLDER"))``.
-
-    Raises
-    ------
-    CheckpointError
-        If a checkpoint is of another study, or its training is not finished.
-    FileNotFoundError
-        If there is none.
+    ``export("small", 0, ["aligned", "misaligned"], Path("FOLDER"))``. CheckpointError if a checkpoint is of another
+    study, or its training is not finished; FileNotFoundError if there is none.
     """
     _check_diets(diets)
     asked = _known(size)

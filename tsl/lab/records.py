@@ -54,10 +54,7 @@ def grid(**axes: Sequence[Any]) -> list[dict[str, Any]]:
 def key(settings: Mapping[str, Any]) -> str:
     """Name of the record of some settings: what they say, not the order they say it in, decides.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If they hold what JSON cannot, such as a tensor or nan.
+    TypeError or ValueError if they hold what JSON cannot, such as a tensor or nan.
     """
     text = json.dumps(settings, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -76,41 +73,24 @@ def sweep(
 ) -> list[Record]:
     """Run ``job(settings)`` for every point of a grid that has no record yet.
 
-    Every record is written whole as soon as its point is done, by the process that asked: a sweep that was
-    interrupted goes on with the points that are missing.
+    Every record is written whole as soon as its point is done, by the process that asked: a sweep that was interrupted
+    goes on with the points that are missing. It returns a record for every point, in the order given: the same values
+    whether made now or read. A file in ``folder`` that a point needs must be a record, and that point's.
 
     Parameters
     ----------
     job : callable
-        Maps settings to a result that JSON can hold. Its randomness must come from the settings. Where it
-        runs is no setting: a job for another device than the CPU is a ``functools.partial(job, device=…)``,
-        and the records name that device.
-    points : iterable of mappings
-        Settings, fit for JSON. A point that stands twice runs once.
-    folder : path, optional
-        Where the records lie; without it nothing is stored.
-    scheduler : str, optional
-        Address of a dask.distributed scheduler, such as ``"tcp://127.0.0.1:8786"``. By default the points
-        run in processes on this machine. A point whose worker dies is run again on another.
-    workers : int
-        Processes on this machine; not used with a scheduler.
+        Maps settings to a result that JSON can hold. Its randomness must come from the settings. Where it runs is no
+        setting: for another device than the CPU give a ``functools.partial(job, device=…)``; the records name it.
+    points, folder : iterable of mappings, path
+        Settings, fit for JSON (a point that stands twice runs once), and where the records are stored, if anywhere.
+    scheduler, workers : str, int
+        Address of a dask.distributed scheduler, such as ``"tcp://127.0.0.1:8786"``, or else the number of processes on
+        this machine. A point whose worker dies is run again on another.
     code : str
         Version of the code of ``job``, written into the records; see `tsl.versions.module_version`.
-    fresh : bool
-        Make records of another version of the code or of the libraries anew; False takes them as they are.
-    progress : bool
-        Show a bar of points.
-
-    Returns
-    -------
-    list of dict
-        A record for every point, in the order given: the same values whether made now or read.
-
-    Raises
-    ------
-    ValueError
-        If a point or a result is not fit for JSON, or a file in ``folder`` that a point needs is not a
-        record, or not that point's.
+    fresh, progress : bool
+        Make records of another version of the code or of the libraries anew (False takes them as they are); show a bar.
     """
     _validate.positive_int("workers", workers)
     order = [dict(point) for point in points]
@@ -190,7 +170,6 @@ def make_record(
     """Put a record together; date, device and versions are those of this process.
 
     It holds what `load_record` will read back, so that whoever goes on with it need not know which it was.
-    ValueError if settings or result hold what JSON cannot; the message says what and where.
     """
     return {
         "format": FORMAT,

@@ -1,7 +1,7 @@
 """The experiment of chapter 08: train a transformer, let it think, and write down what it did.
 
-A point of its grid is a `Cell`: which model, trained on what, tested on what. `job` turns it into curves, fit
-for a record and for a worker anywhere; `curve` and `linear_theory` read and predict what records hold.
+A point of its grid is a `Cell`: which model, trained on what, tested on what. `job` turns it into curves, fit for a
+record and for a worker anywhere; `curve` and `linear_theory` read and predict what records hold.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ PAPER: Mapping[str, Any] = {
 class Cell:
     """Settings of one training and its tests.
 
+    Where it runs is no setting: a record made on a GPU is found by whoever asks on a CPU.
+
     Parameters
     ----------
     d, n, alpha : int, int, float
@@ -39,20 +41,12 @@ class Cell:
         Steps of its own chain the model is trained on; 1 is direct prediction only.
     kind : {"gpt", "lsa"}
         A transformer or, trained by the same loop, one layer of linear self-attention.
-    attention, encoding, layers, heads, width
-        Shape of the transformer, see `tsl.gpt.GPTConfig`.
-    steps, batch, learning_rate, curriculum, precision
-        Training, see `tsl.gpt.Recipe` and `tsl.training.Schedule`.
+    attention, encoding, layers, heads, width, steps, batch, learning_rate, curriculum, precision
+        Shape of the transformer and training, see `tsl.gpt.GPTConfig`, `tsl.gpt.Recipe` and `tsl.training.Schedule`.
     seed : int
         Root of the initial weights and of the training data. All cells are tested on the same prompts.
-    tests : sequence of (alpha, m)
-        Test prompts: spectral exponent and examples.
-    think, prompts : int
-        Thinking steps and number of test prompts.
-
-    Notes
-    -----
-    Where it runs is no setting: a record made on a GPU is found by whoever asks on a CPU.
+    tests, think, prompts : sequence of (alpha, m), int, int
+        Spectral exponents and examples of the test prompts; thinking steps; number of prompts of each test.
     """
 
     d: int = 3
@@ -175,21 +169,12 @@ def exam(cell: Cell, alpha: float, m: int) -> Prompts:
 
 
 def evaluate(model: cot.Thinker, prompts: Prompts, steps: int) -> dict[str, Any]:
-    """Error of a chain at every step, its distance to a pseudo-Newton chain, and where a rule stops it.
-
-    Parameters
-    ----------
-    model : Thinker
-        Trained model.
-    prompts : Prompts
-        B test prompts, in float64 on the CPU.
-    steps : int
-        Thinking steps k.
+    """Error of a chain of k steps, its distance to a pseudo-Newton chain, and where a rule stops it.
 
     Returns
     -------
     dict
-        Over the B prompts, with one entry a step from 0 to k:
+        Over the B prompts, which lie in float64 on the CPU, with one entry a step from 0 to k:
 
         ``error``, ``median``, ``upper``
             mean, median and 90 % quantile of the model's error ‖ŵ_j − w*‖²;
@@ -227,13 +212,8 @@ def evaluate(model: cot.Thinker, prompts: Prompts, steps: int) -> dict[str, Any]
 def closest_newton(chain: Float[Tensor, "B k d"], prompts: Prompts, first: int = 4) -> tuple[float, Tensor]:
     """Pseudo-Newton chain ŵ ← ŵ − (Σ̂ŵ − b)/g whose first steps follow a chain best, over scalars g.
 
-    For isotropic features every preconditioner that treats directions alike is such a scalar, so this is
-    the best preconditioner there is, not one of a family.
-
-    Returns
-    -------
-    float, Tensor of shape (B, k, d)
-        g and the chain.
+    Returns g and the chain, (B, k, d). For isotropic features every preconditioner that treats directions alike is
+    such a scalar, so this is the best preconditioner there is, not one of a family.
     """
     moments = prompts.moments()
     eye = torch.eye(chain.shape[2], dtype=torch.float64)
@@ -259,19 +239,14 @@ def job(
     ----------
     settings : mapping
         Fields of `Cell`.
-    checkpoints : path, optional
-        Folder for a checkpoint, from which a training that was killed goes on.
-    progress : bool
-        See `tsl.training.fit`.
-    device : device
-        Where to train; tests run on the CPU.
+    checkpoints, progress, device
+        Folder from which a training that was killed goes on; whether to show progress; where to train, not test.
 
     Returns
     -------
     dict
         ``losses``: those of every ``every``-th step, some 60 (of short trainings fewer than 120); ``every``;
-        ``parameters``; ``training_seconds``; ``tests``: for each test its ``alpha``, ``m`` and what `evaluate`
-        says.
+        ``parameters``; ``training_seconds``; ``tests``: for each its ``alpha``, ``m`` and what `evaluate` says.
     """
     cell = Cell(**settings)
     path = None if checkpoints is None else Path(checkpoints) / f"{records.key(settings)}.safetensors"
@@ -302,14 +277,7 @@ def headline(record: Record) -> str:
 def curve(runs: Sequence[Record], m: int, what: str = "error", alpha: float = 0.0) -> Float[Tensor, "R ..."]:
     """What each of R records says about the test prompts of ``m`` examples and spectral exponent ``alpha``.
 
-    Parameters
-    ----------
-    runs : sequence of records
-        Usually of one kind of model and several seeds.
-    m, alpha : int, float
-        Which test.
-    what : str
-        A name that `evaluate` lists: of a curve, with an entry for each step from 0, or of a number.
+    ``what`` is a name that `evaluate` lists: of a curve, with an entry for each step from 0, or of a number.
     """
     found = [
         test[what]

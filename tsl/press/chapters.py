@@ -80,9 +80,6 @@ class Outcome:
     error: str | None = None
 
 
-# --- keys -----------------------------------------------------------------------------------------------------------
-
-
 def content_key(source: Path, settings: Settings) -> str:
     """Content hash of all that the outputs of a chapter depend on."""
     return _key(made_from(source), own(source, settings))
@@ -159,9 +156,6 @@ def read_executed(source: Path, settings: Settings) -> Any | None:
     return notebook if "tsl" in notebook.metadata else None
 
 
-# --- cleaning and merging -------------------------------------------------------------------------------------------
-
-
 def clean(executed: Any) -> Any:
     """Take out of an executed notebook all that differs from run to run.
 
@@ -181,15 +175,7 @@ def clean(executed: Any) -> Any:
 def merge(source: Any, executed: Any) -> Any:
     """Prose, cell metadata and code as the source has them now, with the outputs of an executed notebook.
 
-    Parameters
-    ----------
-    source, executed
-        Notebook nodes whose code cells are the same up to comments and layout.
-
-    Raises
-    ------
-    ValueError
-        If the code cells differ: the outputs would stand under code that did not produce them.
+    ValueError if the code cells differ in more than comments and layout: the outputs are then of other code.
     """
     ran = [cell for cell in executed.cells if cell.cell_type == "code"]
     code = [cell for cell in source.cells if cell.cell_type == "code"]
@@ -238,18 +224,10 @@ def dumps(notebook: Any) -> str:
     return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
-# --- publishing -----------------------------------------------------------------------------------------------------
-
-
 def finished(source: Path, settings: Settings, *besides: str) -> Any:
     """Notebook of an executed chapter as it is published: current prose, outputs, and what they were made from.
 
-    Parameters
-    ----------
-    source, settings
-        Which chapter, run how.
-    besides
-        What else is to stand in its metadata, such as ``"seconds"``.
+    ``besides`` names what else is to stand in its metadata, such as ``"seconds"``.
     """
     executed = read_executed(source, settings)
     if executed is None:
@@ -303,30 +281,16 @@ def staleness(source: Path) -> str | None:
     return None
 
 
-# --- running --------------------------------------------------------------------------------------------------------
-
-
 _say = functools.partial(print, flush=True)
 
 
 def execute(
     sources: list[Path], settings: Settings, force: bool = False, say: Callable[[str], None] = _say
 ) -> list[Outcome]:
-    """Execute the chapters whose key changed, a few at a time, and report on each.
+    """Execute the chapters whose key changed (or all, by ``force``), ``settings.workers`` at a time.
 
-    Parameters
-    ----------
-    sources
-        Chapters' sources; those up to date are left alone unless ``force``.
-    settings
-        Parameters of the run; ``settings.workers`` chapters run at the same time.
-    say
-        Receives one line of text for every chapter that ends.
-
-    Returns
-    -------
-    list of Outcome
-        One per chapter, in the order of ``sources``. A chapter that fails keeps its previous executed notebook, if any.
+    Outcomes come in the order of ``sources``; ``say`` receives a line of text for every chapter that ends. A chapter
+    that fails keeps its previous executed notebook, if any.
     """
     todo = [source for source in sources if force or not up_to_date(source, settings)]
     # Threads: each drives a kernel, which is a process of its own.

@@ -33,25 +33,11 @@ class RenderError(RuntimeError):
 
 
 def render(settings: Settings, outcomes: list[Outcome]) -> bool:
-    """Render the site from the executed notebooks, with warnings as errors.
+    """Render the site from the executed notebooks, with warnings as errors; False if it was up to date already.
 
-    Parameters
-    ----------
-    settings
-        Parameters with which the chapters were executed.
-    outcomes
-        How they fared. A chapter that failed becomes a page that says what failed, and the site is then rendered
-        without strictness, since other pages may point into the missing one.
-
-    Returns
-    -------
-    bool
-        False if the site was up to date already.
-
-    Raises
-    ------
-    RenderError
-        If there was a warning. The site is in place all the same, for looking at, but not taken as finished.
+    A chapter that failed becomes a page that says what failed, and the site is then rendered without strictness, since
+    other pages may point into the missing one. Otherwise RenderError if there was a warning: the site is in place all
+    the same, for looking at, but not taken as finished.
     """
     failed = {outcome.chapter: outcome.error for outcome in outcomes if outcome.error}
     digest = _digest(stage(settings, failed))
@@ -108,12 +94,9 @@ def _failure_page(source: Path, error: str) -> Any:
 
 
 def build(source: Path, output: Path, log: Path) -> list[str]:
-    """Run jupyter-book strictly (nitpicky, every warning an error, to the end); returns the warnings.
+    """Run jupyter-book strictly (nitpicky, every warning an error, to the end) on a folder; returns the warnings.
 
-    Parameters
-    ----------
-    source
-        Folder with ``_config.yml``; the site goes to ``output/_build/html``, all that was printed to ``log``.
+    The site goes to ``output/_build/html``, all that was printed to ``log``.
     """
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     options = ["build", str(source), "--path-output", str(output), "--all", "-n", "-W", "--keep-going", "-q"]
@@ -153,15 +136,7 @@ def _swap(new: Path, place: Path) -> None:
 
 
 def make(settings: Settings, force: bool = False) -> int:
-    """Execute what changed, render, and say how it went; returns the exit status.
-
-    Parameters
-    ----------
-    settings
-        Parameters of the run.
-    force
-        Execute every chapter, changed or not.
-    """
+    """Execute what changed (or, by ``force``, all), render, and say how it went; returns the exit status."""
     began = time.monotonic()
     print(f"Chapters ({settings.profile} profile, {settings.device}, seed {settings.seed}):", flush=True)
     outcomes = chapters.execute(versions.chapters(), settings, force=force)
