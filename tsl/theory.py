@@ -1,7 +1,9 @@
 """Predictions: what training learns, what one step costs, what k steps give, and when thinking stops helping.
 
 Everything here is a closed formula or a one-dimensional integral; nothing is sampled. Errors are E‖ŵ − w*‖²
-with w* ~ N(0, I_d), so that an answer of zero costs d, unless a docstring says otherwise.
+with w* ~ N(0, I_d), so that an answer of zero costs d, unless a docstring says otherwise. Throughout, ``law`` is a law or a
+covariance of features, of training and test where there is one only; ``gamma`` is Γ of the trained model, whatever it was
+trained on; ``n`` and ``m`` are the examples of a training and of a test prompt, ``k`` steps of thinking, ``noise`` is σ.
 
 A feature law (`tsl.laws`; a bare covariance means the Gaussian one) enters by its second and fourth moments,
 
@@ -48,10 +50,6 @@ def second_moment(law: Features, n: int, middle: Tensor | None = None) -> Float[
 
     Parameters
     ----------
-    law : Law, or Tensor of shape (d, d)
-        Features of a prompt.
-    n : int
-        Examples in a prompt, at least 1.
     middle : Tensor of shape (d, d), optional
         S, by default the identity.
     """
@@ -71,10 +69,6 @@ def gamma(law: Features, n: int, noise: float = 0.0) -> Float[Tensor, "d d"]:
     ----------
     law : Law, or Tensor of shape (d, d)
         Training features. A law that is not elliptical must have a non-singular Λ (see `tsl.lab.datasets.compress`).
-    n : int
-        Examples in a training prompt, at least 1.
-    noise : float
-        Standard deviation σ of the label noise in training.
     """
     law = laws.of("law", law)
     if law.kappa is None:
@@ -155,14 +149,8 @@ def direct_error(gamma: Float[Tensor, "d d"], law: Features, m: int, noise: floa
 
     Parameters
     ----------
-    gamma : Tensor of shape (d, d)
-        Γ of the trained model, of whatever features it was trained on.
     law : Law, or Tensor of shape (d, d)
         Test features; Λ may be singular.
-    m : int
-        Examples in a test prompt, at least 1.
-    noise : float
-        Standard deviation σ of the label noise at test time.
     """
     law = laws.of("law", law)
     _validate.positive_int("m", m)
@@ -175,15 +163,7 @@ def direct_error(gamma: Float[Tensor, "d d"], law: Features, m: int, noise: floa
 
 
 def matched_direct_error(law: Features, n: int, m: int) -> float:
-    """Direct error when training and test share a law, from its hardness spectrum alone: equation (3).
-
-    Parameters
-    ----------
-    law : Law, or Tensor of shape (d, d)
-        Features of training and test.
-    n, m : int
-        Examples in a training and in a test prompt, at least 1.
-    """
+    """Direct error when training and test share a law, from its hardness spectrum alone: equation (3)."""
     _validate.positive_int("n", n)
     _validate.positive_int("m", m)
     h = hardness_spectrum(law)
@@ -192,15 +172,7 @@ def matched_direct_error(law: Features, n: int, m: int) -> float:
 
 
 def direct_error_bound(law: Features, n: int, m: int) -> float:
-    """Bound on the direct error when Σ = Λ, (d/n²)(1 + Hard)² + (d/m)(1 + Hard) (Theorem 3.3 of arXiv 2510.03605).
-
-    Parameters
-    ----------
-    law : Law, or Tensor of shape (d, d)
-        Features of training and test.
-    n, m : int
-        Examples in a training and in a test prompt, at least 1.
-    """
+    """Bound on the direct error when Σ = Λ, (d/n²)(1 + Hard)² + (d/m)(1 + Hard) (Theorem 3.3 of arXiv 2510.03605)."""
     _validate.positive_int("n", n)
     _validate.positive_int("m", m)
     hard = hardness_spectrum(law)
@@ -209,17 +181,7 @@ def direct_error_bound(law: Features, n: int, m: int) -> float:
 
 
 def cot_error_limit(gamma: Float[Tensor, "d d"], law: Features, k: int) -> float:
-    """Error after k steps with unlimited test context (m → ∞, so Σ̂ = Σ): ‖(I − Γ⁻¹Σ)^k‖_F².
-
-    Parameters
-    ----------
-    gamma : Tensor of shape (d, d)
-        Γ of the trained model.
-    law : Law, or Tensor of shape (d, d)
-        Test features, of second moment Σ.
-    k : int
-        Steps, at least 0.
-    """
+    """Error after k steps with unlimited test context (m → ∞, so Σ̂ = Σ): ‖(I − Γ⁻¹Σ)^k‖_F²."""
     _validate.at_least("k", k, 0)
     step = _pair(gamma, law=law)
     return torch.linalg.matrix_power(_identity(step) - step, k).square().sum().item()
@@ -229,15 +191,6 @@ def cot_error_bound(law: Features, n: int, k: int) -> float:
     """Leading term of the scaling law, d (1 + n / (1 + Hard))^(−2k), for Σ = Λ (Corollary 3.5 of arXiv 2510.03605).
 
     It bounds `cot_error_limit`, with equality for isotropic Gaussian features. At finite m it is not a bound.
-
-    Parameters
-    ----------
-    law : Law, or Tensor of shape (d, d)
-        Features of training and test.
-    n : int
-        Examples in a training prompt, at least 1.
-    k : int
-        Steps, at least 0.
     """
     _validate.positive_int("n", n)
     _validate.at_least("k", k, 0)
@@ -247,15 +200,6 @@ def cot_error_bound(law: Features, n: int, k: int) -> float:
 
 def required_context(law: Features, k: int, eps: float) -> float:
     """Training examples that k steps need to reach an error eps: n ≥ (1 + Hard)((d/eps)^(1/2k) − 1), from Corollary 3.5.
-
-    Parameters
-    ----------
-    law : Law, or Tensor of shape (d, d)
-        Features of training and test.
-    k : int
-        Steps, at least 1.
-    eps : float
-        Target error, above 0.
 
     Returns
     -------
@@ -281,12 +225,6 @@ def cot_error(gamma: Float[Tensor, "d d"], law: Features, m: int, steps: int) ->
 
     Parameters
     ----------
-    gamma : Tensor of shape (d, d)
-        Γ of the trained model, of whatever features it was trained on.
-    law : Law, or Tensor of shape (d, d)
-        Test features.
-    m : int
-        Examples in a test prompt, at least 1.
     steps : int
         Number of steps k, at least 0. The cost grows as k² evaluations of the fourth moment for each k.
     """
@@ -333,8 +271,6 @@ def spectrum_edge(gamma: Float[Tensor, "d d"], cov: Float[Tensor, "d d"], m: int
         Γ of the trained model, symmetric positive definite.
     cov : Tensor of shape (d, d)
         Covariance Σ of the test features.
-    m : int
-        Examples in a test prompt, at least 1.
     """
     _validate.covariance("gamma", gamma)
     _validate.positive_int("m", m)
