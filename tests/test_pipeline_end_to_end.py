@@ -157,6 +157,16 @@ def test_nothing_changed_nothing_runs_and_prose_is_only_rendered(small: tuple[Pa
     assert "Reworded prose." in _page(place, "notebooks/01_first")
 
 
+def test_a_backend_that_a_person_has_set_loses_no_figure(small: tuple[Path, Book], root: Path) -> None:
+    place, _ = small
+    cell = "```{code-cell} ipython3\nimport matplotlib.pyplot as plt\nplt.plot([0, 1])\nplt.show()\n```\n"
+    (place / "notebooks" / "01_first.md").write_text(FIRST + cell)
+    command = [sys.executable, "-m", "tsl", "execute", "01_first", "--profile", "ci"]
+    environment = _environment(place, root) | {"MPLBACKEND": "agg"}
+    subprocess.run(command, env=environment, capture_output=True, check=True)
+    assert "image/png" in (place / "_build" / "executed" / "ci" / "01_first.ipynb").read_text()
+
+
 def test_only_the_chapter_whose_code_changed_runs(small: tuple[Path, Book]) -> None:
     place, book = small
     (place / "notebooks" / "01_first.md").write_text(FIRST.replace('"seed", seed', '"seed", seed + 7'))

@@ -416,6 +416,7 @@ def _environment(settings: Settings, chapter: str) -> dict[str, str]:
         "IPYTHONDIR": str(paths.BUILD / "ipython"),
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "MPLCONFIGDIR": str(paths.BUILD / "matplotlib"),
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # another one would lose every figure
     }
     environment.pop("TSL_PROFILE", None)  # the profile is a parameter
     return environment
