@@ -310,7 +310,7 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
             "c": not_number(0.0),
         },
     ),
-    lsa.population_optimum: (
+    lsa.learned_gamma: (
         {"law": EYE, "n": 4, "noise": 0.0},
         {
             "law": [*NOT_COVARIANCE, (diagonal(1, 1, 0), "singular")],

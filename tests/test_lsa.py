@@ -332,3 +332,14 @@ def test_prompts_that_miss_a_direction_have_no_optimum(refuses):
     unknown = prompts.Moments(sample.gram, sample.cross, torch.full_like(sample.w, torch.nan))
     with refuses(r"moments\.w must be finite"):
         lsa.empirical_optimum(unknown)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1.5])
+def test_what_the_population_loss_teaches_is_what_many_prompts_teach(noise):
+    cov, n = covariance.rotate(covariance.power_law(3, 1.0), generator(2)), 6
+    moments = prompts.sample_moments(cov, n, 200_000, noise, generator(3))
+    found = lsa.learned_gamma(cov, n, noise)
+    torch.testing.assert_close(torch.linalg.inv(lsa.empirical_optimum(moments)), found, rtol=0.05, atol=0.02)
+    residual = moments.w - moments.cross @ torch.linalg.inv(found).mT  # the gradient of the loss vanishes
+    entries = residual[:, :, None] * moments.cross[:, None, :]
+    assert (entries.mean(0) / (entries.std(0) / len(entries) ** 0.5)).abs().max() < 4.5

@@ -207,8 +207,8 @@ def train_population(
     return model, Descent(population_loss(path, first, second).cpu(), fixed, fixed, path.cpu())
 
 
-def population_optimum(law: Law | Float[Tensor, "d d"], n: int, noise: float = 0.0) -> Float[Tensor, "d d"]:
-    """Γ⁻¹ at the bottom of the population loss ½E‖Ab − w‖², from its normal equation A E[bbᵀ] = E[wbᵀ].
+def learned_gamma(law: Law | Float[Tensor, "d d"], n: int, noise: float = 0.0) -> Float[Tensor, "d d"]:
+    """Γ of the model at the bottom of the population loss ½E‖Ab − w‖², from its normal equation A E[bbᵀ] = E[wbᵀ].
 
     Another way than `tsl.theory.gamma`, for n examples a prompt of a law whose second moment Λ is not singular, and label
     noise of standard deviation σ.
@@ -216,7 +216,7 @@ def population_optimum(law: Law | Float[Tensor, "d d"], n: int, noise: float = 0
     first = laws.of("law", law).second
     variance = _validate.non_negative("noise", noise) ** 2
     second = theory.second_moment(law, n) + variance / n * first
-    return torch.linalg.solve(_validate.invertible("law", second), first, left=False)
+    return torch.linalg.solve(_validate.invertible("law", first), second, left=False)
 
 
 def empirical_optimum(moments: Moments) -> Float[Tensor, "d d"]:

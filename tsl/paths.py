@@ -25,7 +25,6 @@ BUILD = ROOT / "_build"
 EXECUTED = BUILD / "executed"
 SOURCE = BUILD / "source"
 SITE = BUILD / "html"
-VENDOR = BUILD / "vendor"
 
 
 def write_whole(path: Path | str, data: bytes | str) -> Path:
