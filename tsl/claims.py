@@ -48,7 +48,7 @@ class Claim:
     Parameters
     ----------
     id : str
-        C1, ..., C12 (the paper), S1, ..., S7 (the article on it), X1, ..., X8 (questions of reviewers).
+        C1, ..., C12 (the paper), S1, ..., S7 (the article on it), X1, ..., X15 (our extensions).
     title, source, statement : str
         A few words; where the claim is made; the claim in our words, MyST markdown.
     chapter, expected, rests_on : str, Verdict, tuple of str
