@@ -46,7 +46,7 @@ environment: $(STAMP) ## only make the environment .venv
 $(STAMP):
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found: install Python 3.11, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "make: $(PYTHON) is not Python 3.11, which the pinned packages need"; exit 1; }
-	@echo "Making the environment .venv (about a minute, 2 GB) ..."
+	@echo "Making the environment .venv (about a minute, 2.5 GB) ..."
 	@rm -rf .venv && $(PYTHON) -m venv .venv
 	@.venv/bin/python -m pip install --disable-pip-version-check --progress-bar on -r requirements.txt
 	@.venv/bin/python -m pip install --disable-pip-version-check --quiet --no-build-isolation --no-deps -e .
