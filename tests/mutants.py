@@ -175,9 +175,25 @@ _ALL = [
         lambda right: lambda gained, lost, *rest: right(lost, gained, *rest),
     ),
     Mutant(
-        "errors.holm",
-        "forgets how many comparisons were looked at",
-        lambda right: lambda pvalues: list(pvalues),
+        "errors.sign_flip_pvalue",
+        "one-sided: sees gains alone",
+        lambda right: lambda changes: right(changes) if sum(changes) > 0 else 1.0,
+        chapters=("11_real_models",),
+    ),
+    Mutant(
+        "lab.real_models.new_answers",
+        "takes what was not attempted for wrong",
+        lambda right: lambda moves: right(moves[[0, 2, 1]][:, [0, 2, 1]]),
+    ),
+    Mutant(
+        "lab.real_models.returns",
+        "levels from the last to the first",
+        lambda right: lambda share, tokens: right(share, tokens)[::-1],
+    ),
+    Mutant(
+        "lab.real_models.pace",
+        "forgets that tokens grow",
+        lambda right: lambda share, tokens: (right(share, tokens)[0], 1.0),
     ),
 ]
 MUTANTS = {mutant.name: mutant for mutant in _ALL}
