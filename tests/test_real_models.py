@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from tsl import errors, paths
 from tsl.lab import real_models

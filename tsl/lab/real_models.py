@@ -510,7 +510,7 @@ def new_answers(moves: np.ndarray) -> dict[str, float]:
     """
     right, wrong, none = range(3)
     answered = moves[:2, :2]
-    return {
+    found = {
         "newly right": moves[1:, right].sum(),
         "newly wrong": moves[[right, none], wrong].sum(),
         "precise before": moves[right].sum() / moves[:2].sum(),
@@ -518,6 +518,7 @@ def new_answers(moves: np.ndarray) -> dict[str, float]:
         "net": (answered[wrong, right] - answered[right, wrong]) / answered.sum(),
         "answered": answered.sum(),
     }
+    return {name: float(value) for name, value in found.items()}
 
 
 def returns(share: ArrayLike, tokens: ArrayLike) -> np.ndarray:
@@ -535,7 +536,7 @@ def pace(share: ArrayLike, tokens: ArrayLike) -> tuple[float, float]:
     return float(np.log(unsolved[-1]) / np.log(unsolved[0])), float(used[-1] / used[0])
 
 
-def difference(first: Sequence[float], second: Sequence[float]) -> tuple[float, float, float]:
+def difference(first: Sequence[Any], second: Sequence[Any]) -> tuple[float, float, float]:
     """First minus second of two independent measurements, each with both ends of its interval: their widths add in squares.
 
     R. G. Newcombe, Statistics in Medicine 17, 873 (1998), method 10; both intervals are of one confidence.
@@ -559,7 +560,7 @@ def jackknife(
     without = np.stack([statistic([*items[:i], *items[i + 1 :]]) for i in range(n)])
     spread = np.sqrt((n - 1) * without.var(0))
     half = stats.t.ppf((1 + confidence) / 2, n - 1) * spread
-    return whole, whole - half, whole + half
+    return whole, np.asarray(whole - half), np.asarray(whole + half)
 
 
 def decay(before: ArrayLike, weights: ArrayLike, gain: float) -> tuple[float, np.ndarray]:
