@@ -414,6 +414,29 @@ def by_length(
     return many, solved.sum((1, 2)) / many, (stopped.sum(2) @ needed) / many
 
 
+def met_and_unmet(
+    runs: Sequence[Record], diet: str, low: int = 1, high: int | None = None
+) -> tuple[Float[Tensor, " R"], Float[Tensor, " R"]]:
+    """Accuracy of natural chains on questions whose next step was shown in training (see `met`), and on the others.
+
+    GCD problems of ``low`` … ``high`` steps, an entry for each record; NaN where there are none.
+    """
+    rows = []
+    for record in runs:
+        found = (record["result"][diet][family] for family in ("gcd", "unmet"))
+        asked, right = zip(*(_right(part, low, high) for part in found), strict=True)
+        rows.append([(right[0] - right[1]) / (asked[0] - asked[1]), right[1] / asked[1]])
+    met, unmet = torch.tensor(rows, dtype=torch.float64).T
+    return met, unmet
+
+
+def _right(found: Mapping[str, Any], low: int, high: int | None) -> tuple[Tensor, Tensor]:
+    """Problems of ``low`` … ``high`` steps, and how many of them natural chains answer exactly."""
+    counts = torch.tensor(found["counts"], dtype=torch.float64)[low - 1 : high]
+    shares = torch.tensor(found["natural"], dtype=torch.float64)[low - 1 : high].nan_to_num()
+    return counts.sum(), (counts * shares).sum().round()
+
+
 def by_excess(runs: Sequence[Record], diet: str) -> tuple[Tensor, Float[Tensor, "R offsets"]]:
     """Offsets 1 − S … S − 1 of forced over needed steps, (2S − 1,), and accuracies on GCD problems, (R, 2S − 1).
 
