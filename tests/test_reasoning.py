@@ -334,6 +334,26 @@ def test_a_question_is_met_where_its_next_step_was_shown(gcd):
     assert met == {(38, 52), (38, 14), (24, 14), (10, 14), (2, 4)}  # and not the end, (2, 2)
 
 
+def test_questions_met_are_what_is_left_when_the_others_are_taken_away():
+    whole = {"counts": [10, 20, 4], "natural": [0.9, 0.5, 0.25]}
+    unmet = {"counts": [4, 5, 4], "natural": [0.75, 0.2, 0.25]}
+    (run,) = [{"settings": {}, "result": {"few": {"gcd": whole, "unmet": unmet}}}]
+    met, other = reasoning.met_and_unmet([run, run], "few", 1, 2)
+    assert met.tolist() == pytest.approx([(9 + 10 - 3 - 1) / 21] * 2)
+    assert other.tolist() == pytest.approx([4 / 9] * 2)
+    assert math.isnan(reasoning.met_and_unmet([run], "few", 3)[0].item())
+
+
+def test_the_books_held_out_questions_are_partly_met():
+    """Of about half of the held-out questions training has shown the next step; none of those of the most steps."""
+    for seed in range(4):
+        found = reasoning.material(reasoning.SMALL, generator(seed))
+        met = reasoning.met(found.gcd_test, found.gcd)
+        assert 0.43 < met.double().mean().item() < 0.54
+        assert not met[found.gcd_test.steps == 8].any()
+        assert seed or int((~met).sum()) == 222
+
+
 def test_held_out_problems_are_never_learnt_from():
     found = reasoning.material(reasoning.Size(places=3, max_steps=3), generator())
     assert len(found.gcd_test) < len(found.gcd)
