@@ -313,6 +313,27 @@ def _catalogues(
         yield replace(tasks, covs=torch.stack([bench.turn(cov) for cov in covs])), generator
 
 
+def mass_between(share: float, generator: torch.Generator, d: int = 20) -> Tensor:
+    """Mass on hard tasks of the best mixture for an isotropic target after four steps, on a random catalogue.
+
+    Its tasks have trace d at a `share` of 0, a largest eigenvalue of 1 at 1, and lie between in the logarithm.
+    """
+    tasks = catalogues.catalogue(d, 3, catalogues.turned(0.2), generator)
+    covs = tasks.covs / torch.linalg.eigvalsh(tasks.covs)[:, -1, None, None] ** share
+    return selection.select_tasks(covs, tasks.lengths, torch.eye(d).to(covs), 4)[tasks.hard].sum()
+
+
+def foreseen_mass(share: float, d: int = 20) -> float:
+    """`mass_between` for one task of each kind and common axes, by `best_mass`."""
+    tasks = [
+        covariance.power_law(d, alpha, trace=float(d)).diagonal()
+        for alpha in (catalogues.EASY, catalogues.HARD)
+    ]
+    easy, hard = (spectrum / spectrum[0] ** share for spectrum in tasks)
+    lengths = (catalogues.SHORT, catalogues.LONG) * 2
+    return best_mass(torch.stack([easy, easy, hard, hard]), lengths, 4)[2:].sum().item()
+
+
 def _selection(bench: Bench) -> Reading:
     masses, target = [], bench.features(0.8, d=20)
     for tasks, generator in _catalogues(bench):
