@@ -491,17 +491,23 @@ def outcome(found: Sequence[Reading], book: Reading, rule: Rule) -> str:
     return min((judge(reading, book, rule) for reading in found), key=order.index)
 
 
-def survey(stream: Streams, size: int = 100_000) -> dict[str, dict[str, list[Reading]]]:
-    """Every claim on the linear model under each choice that concerns it, ``book`` first: a reading for each way to make it."""
-    found: dict[str, dict[str, list[Reading]]] = {claim: {} for claim, rule in RULES.items() if rule.measure}
-    for name, ways in {"book": (BOOK,), **CHOICES}.items():
-        for choice in ways:
-            bench = Bench(choice, stream, size)
-            for claim, readings in found.items():
-                measure = RULES[claim].measure
-                if measure and name not in SILENT[claim]:
-                    readings.setdefault(name, []).append(measure(bench))
-    return found
+def benches(stream: Streams, size: int = 100_000) -> dict[str, list[Bench]]:
+    """A bench for each way to make each choice, ``book`` first."""
+    ways = {"book": (BOOK,), **CHOICES}
+    return {name: [Bench(choice, stream, size) for choice in found] for name, found in ways.items()}
+
+
+def survey(made: Mapping[str, Sequence[Bench]]) -> dict[str, dict[str, list[Reading]]]:
+    """Every claim on the linear model under each choice that concerns it: a reading for each of its `benches`."""
+    return {
+        claim: {
+            name: [rule.measure(bench) for bench in some]
+            for name, some in made.items()
+            if some and name not in SILENT[claim]
+        }
+        for claim, rule in RULES.items()
+        if rule.measure
+    }
 
 
 # Decoders: what is asked of them at test time is in the records of their training.
