@@ -151,12 +151,12 @@ class Bench:
         How things are set up.
     stream : callable
         Streams of random numbers, the same for all choices.
-    size : int
-        Prompts of a training set.
+    size, steps : int
+        Prompts of a training set, and steps of descent on fresh ones where W is free.
     """
 
-    def __init__(self, choice: Choice, stream: Streams, size: int = 100_000) -> None:
-        self.choice, self.stream, self.size = choice, stream, size
+    def __init__(self, choice: Choice, stream: Streams, size: int = 100_000, steps: int = 600) -> None:
+        self.choice, self.stream, self.size, self.steps = choice, stream, size, steps
         self._models: dict[Any, lsa.LinearSelfAttention] = {}
 
     def turn(self, cov: Tensor) -> Tensor:
@@ -169,20 +169,20 @@ class Bench:
         scaled = trace != self.choice.swapped
         return self.turn(covariance.power_law(d, alpha, trace=float(d) if scaled else None))
 
-    def model(self, *tasks: tuple[Tensor, int], steps: int = 600) -> lsa.LinearSelfAttention:
+    def model(self, *tasks: tuple[Tensor, int]) -> lsa.LinearSelfAttention:
         """Model trained on equal shares of tasks (Λ_ℓ, n_ℓ).
 
         By descent with a constant step on the loss of `size` sampled prompts, V alone; where W is free, by `descend`.
         """
         name = tuple((tuple(cov.flatten().tolist()), n) for cov, n in tasks)
         if name not in self._models:
-            self._models[name] = self._train(tasks, steps)
+            self._models[name] = self._train(tasks)
         return self._models[name]
 
-    def _train(self, tasks: Sequence[tuple[Tensor, int]], steps: int) -> lsa.LinearSelfAttention:
+    def _train(self, tasks: Sequence[tuple[Tensor, int]]) -> lsa.LinearSelfAttention:
         choice, generator = self.choice, self.stream("training")
         if choice.free:
-            return descend(tasks, generator, steps)
+            return descend(tasks, generator, self.steps)
         parts = []
         for cov, n in tasks:
             drawn = sample_moments(cov, n, self.size // len(tasks), choice.noise, generator)
@@ -190,7 +190,7 @@ class Bench:
         seen = join(parts)
         cross, w = seen.cross.to(choice.dtype), seen.w.to(choice.dtype)
         second = cross.mT @ cross / len(w)
-        return lsa.train_population(cross.mT @ w / len(w), (second + second.mT) / 2, steps)[0]
+        return lsa.train_population(cross.mT @ w / len(w), (second + second.mT) / 2, 1000)[0]
 
     def starts(self, w: Tensor, generator: torch.Generator) -> Tensor:
         """Estimates ŵ_0 like some weights."""
@@ -284,7 +284,7 @@ def _exchange(bench: Bench) -> Reading:
 
 def _overthinking(bench: Bench) -> Reading:
     train, test = bench.features(1.0, trace=False), bench.features(0.0)
-    error = bench.mean_error(bench.model((train, 30), steps=1000), test, 20, 100, 100, exact=True)
+    error = bench.mean_error(bench.model((train, 30)), test, 20, 100, 100, exact=True)
     growth = (error[5] / error[4]).sqrt().item()
     return Reading(growth, not bool(error[100] < error[1]))  # a chain that overflows is worse
 
@@ -491,10 +491,10 @@ def outcome(found: Sequence[Reading], book: Reading, rule: Rule) -> str:
     return min((judge(reading, book, rule) for reading in found), key=order.index)
 
 
-def benches(stream: Streams, size: int = 100_000) -> dict[str, list[Bench]]:
+def benches(stream: Streams, size: int = 100_000, steps: int = 600) -> dict[str, list[Bench]]:
     """A bench for each way to make each choice, ``book`` first."""
     ways = {"book": (BOOK,), **CHOICES}
-    return {name: [Bench(choice, stream, size) for choice in found] for name, found in ways.items()}
+    return {name: [Bench(choice, stream, size, steps) for choice in found] for name, found in ways.items()}
 
 
 def survey(made: Mapping[str, Sequence[Bench]]) -> dict[str, dict[str, list[Reading]]]:
