@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tsl import laws
+from tsl import baselines, covariance, laws
 
 Function = Callable[..., Any]
 
@@ -165,6 +165,105 @@ _ALL = [
                 torch.eye(len(first)).to(first), second, steps, *rest, **named
             )
         ),
+    ),
+    # --- chapters 2 to 4
+    Mutant(
+        "lsa.embed",
+        "thinks of something at the start, ŵ₀ ≠ 0",
+        lambda right: (
+            lambda prompts, w0=None: right(prompts, torch.full_like(prompts.w, 0.1) if w0 is None else w0)
+        ),
+        ("02_training",),
+    ),
+    Mutant(
+        "lsa.train_lsa",
+        "W13 follows c, whether asked or not",
+        lambda right: (
+            lambda *args, train_w=False, tie=False, **named: right(
+                *args, train_w=train_w, tie=train_w, **named
+            )
+        ),
+        ("02_training",),
+    ),
+    Mutant(
+        "lsa.empirical_optimum",
+        "shrinks as under a ridge penalty",
+        lambda right: lambda moments: 0.8 * right(moments),
+        ("02_training",),
+    ),
+    Mutant(
+        "prompts.sample_moments",
+        "small training sets are ten times as large as they say",
+        lambda right: (
+            lambda law, n, size, *rest, **named: right(
+                law, n, 10 * size if size <= 1000 else size, *rest, **named
+            )
+        ),
+        ("02_training",),
+    ),
+    Mutant(
+        "prompts.sample_moments",
+        "labels with a noise that nobody asked for",
+        lambda right: lambda law, n, size, noise=0.0, generator=None: right(law, n, size, 1.0, generator),
+        ("02_training",),
+    ),
+    Mutant(
+        "cot.chain_of_thought",
+        "a thought late",
+        lambda right: (
+            lambda model, prompts, steps: torch.nn.functional.pad(
+                right(model, prompts, steps)[:, :-1], (0, 0, 1, 0)
+            )
+        ),
+        ("03_pseudo_newton",),
+    ),
+    Mutant(
+        "baselines.gradient_descent",
+        "knows the inverse",
+        lambda right: lambda prompts, steps, learning_rate=None: baselines.newton(prompts, steps),
+        ("03_pseudo_newton",),
+    ),
+    Mutant(
+        "baselines.conjugate_gradient",
+        "never conjugates",
+        lambda right: lambda prompts, steps: baselines.gradient_descent(prompts, steps),
+        ("03_pseudo_newton",),
+    ),
+    Mutant(
+        "baselines.newton",
+        "half a step",
+        lambda right: lambda prompts, steps: right(prompts, steps) / 2,
+        ("03_pseudo_newton",),
+    ),
+    Mutant(
+        "baselines.ridge",
+        "forgets the penalty",
+        lambda right: lambda prompts, steps=1, penalty=1.0: right(prompts, steps, 1e-12),
+        ("03_pseudo_newton",),
+    ),
+    Mutant(
+        "covariance.rotate",
+        "does not rotate",
+        lambda right: lambda cov, generator=None: cov,
+        ("03_pseudo_newton",),
+    ),
+    Mutant(
+        "covariance.power_law",
+        "forgets the exponent",
+        lambda right: lambda d, alpha, trace=None: right(d, 0.0, trace),
+        ("04_hardness",),
+    ),
+    Mutant(
+        "cot.sampled_errors",
+        "what was learned for what was missed",
+        lambda right: lambda gamma, *rest, **named: len(gamma) - right(gamma, *rest, **named),
+        ("04_hardness",),
+    ),
+    Mutant(
+        "theory.direct_error_bound",
+        "the hardness squared in both terms",
+        lambda right: lambda cov, n, m: right(cov, n, m) + (1 + covariance.hardness(cov)) ** 2 * len(cov) / m,
+        ("04_hardness",),
     ),
     # --- choosing tasks
     Mutant(
