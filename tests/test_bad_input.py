@@ -311,6 +311,16 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
             "c": not_number(0.0),
         },
     ),
+    lsa.population_moments: ({"cov": EYE, "n": 4}, {"cov": NOT_COVARIANCE, "n": not_count(1)}),
+    lsa.train_value: (
+        {"prompts": BATCH, "steps": 2, "learning_rate": 0.1, "c": 1.0},
+        {
+            "prompts": NOT_PROMPTS,
+            "steps": not_count(1),
+            "learning_rate": not_number(0.0, none=True),
+            "c": not_number(0.0),
+        },
+    ),
     lsa.learned_gamma: (
         {"law": EYE, "n": 4, "noise": 0.0},
         {
