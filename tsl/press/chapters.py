@@ -108,9 +108,10 @@ def own(source: Path, settings: Settings) -> Settings:
 
 
 def claims_version(chapter: str) -> str:
-    """Hash of what a chapter's verdict boxes take from the ledger: ids, titles and expected verdicts of its claims."""
+    """Hash of what a chapter's verdict boxes take from the ledger."""
     rows = yaml.safe_load(paths.CLAIMS.read_text(encoding="utf-8")) or []
-    own = [[row["id"], row["title"], row["expected"]] for row in rows if row.get("chapter") == chapter]
+    shown = ("id", "title", "expected", "condition", "stands_in_for")
+    own = [[row.get(key) for key in shown] for row in rows if row.get("chapter") == chapter]
     return versions.digest(json.dumps(own))
 
 

@@ -1,0 +1,183 @@
+"""Plausible slips in the package, one at a time, with which `test_mutations` breaks the chapters' checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from tsl import laws
+
+Function = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A function of the package with a slip in it.
+
+    Parameters
+    ----------
+    function : str
+        Which function, as ``module.function``.
+    slip : str
+        What is wrong, for a reader.
+    wrong : callable
+        The right function -> the wrong one.
+    chapters : tuple of str
+        Where it is tried; in every chapter that calls the function, if empty.
+    """
+
+    function: str
+    slip: str
+    wrong: Callable[[Function], Function]
+    chapters: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Function and slip, by which the mutant is known."""
+        return f"{self.function}: {self.slip}"
+
+
+def _thoughtless(record: dict[str, Any]) -> dict[str, Any]:
+    """The record of a model whose chain repeats its first thought."""
+    if "tests" not in record["result"]:  # of another experiment
+        return record
+    tests = [
+        test | {"error": [*test["error"][:2], *[test["error"][1]] * (len(test["error"]) - 2)]}
+        for test in record["result"]["tests"]
+    ]
+    return record | {"result": record["result"] | {"tests": tests}}
+
+
+_ALL = [
+    # --- theory
+    Mutant(
+        "theory.gamma",
+        "forgets that a finite prompt spreads its covariance, Γ = Λ",
+        lambda right: lambda cov, n, noise=0.0: right(cov, 10**9, noise),
+    ),
+    Mutant(
+        "theory.gamma_mixture",
+        "averages the Γ of the tasks instead of their moments",
+        lambda right: (
+            lambda tasks, probs, lengths, noise=0.0: sum(
+                float(p) * right([task], [1.0], [n], noise)
+                for p, task, n in zip(probs, tasks, lengths, strict=True)
+            )
+        ),
+    ),
+    Mutant(
+        "theory.direct_error",
+        "believes in twice the context",
+        lambda right: lambda gamma, cov, m, noise=0.0: right(gamma, cov, 2 * m, noise),
+    ),
+    Mutant(
+        "theory.matched_direct_error",
+        "believes in twice the context",
+        lambda right: lambda law, n, m: right(law, n, 2 * m),
+    ),
+    Mutant(
+        "theory.direct_error_bound",
+        "a hundred times too low",
+        lambda right: lambda cov, n, m: right(cov, n, m) / 100,
+    ),
+    Mutant(
+        "theory.cot_error_bound",
+        "the exponent k for 2k",
+        lambda right: lambda cov, n, k: cov.shape[0] * (right(cov, n, k) / cov.shape[0]) ** 0.5,
+    ),
+    Mutant(
+        "theory.cot_error_limit",
+        "a step too many",
+        lambda right: lambda gamma, cov, k: right(gamma, cov, k + 1),
+    ),
+    Mutant(
+        "theory.marchenko_pastur_error",
+        "half as many examples",
+        lambda right: lambda ratio, g, k: right(2 * ratio, g, k),
+    ),
+    Mutant(
+        "theory.required_context",
+        "the exponent 1/4k for 1/2k",
+        lambda right: lambda cov, k, eps: right(cov, 2 * k, eps),
+    ),
+    Mutant(
+        "exact.isotropic_error",
+        "believes in twice the context",
+        lambda right: lambda d, m, g, steps, noise=0.0: right(d, 2 * m, g, steps, noise),
+    ),
+    # --- what is measured
+    Mutant(
+        "cot.pseudo_newton",
+        "a step half as long",
+        lambda right: lambda moments, gamma, steps: right(moments, 2 * gamma, steps),
+    ),
+    Mutant(
+        "errors.propagated_error",
+        "a step half as long",
+        lambda right: lambda gram, gamma, steps: right(gram, 2 * gamma, steps),
+    ),
+    Mutant(
+        "covariance.wishart",
+        "prompts of twice the examples that they say",
+        lambda right: (
+            lambda cov, m, size, generator=None: right(
+                cov, 2 * m if isinstance(m, int) else [2 * length for length in m], size, generator
+            )
+        ),
+    ),
+    Mutant(
+        "lsa.train_population",
+        "labels that know nothing of the features' covariance",
+        lambda right: (
+            lambda first, second, steps, *rest, **named: right(
+                torch.eye(len(first)).to(first), second, steps, *rest, **named
+            )
+        ),
+    ),
+    # --- choosing tasks
+    Mutant(
+        "selection.select_tasks_qp",
+        "plans for an isotropic target, whatever the target",
+        lambda right: (
+            lambda tasks, target: right(tasks, torch.eye(laws.of("target", target).d, dtype=torch.float64))
+        ),
+    ),
+    Mutant(
+        "selection.select_tasks",
+        "never chooses",
+        lambda right: (
+            lambda covs, *args, **kwargs: torch.full_like(right(covs, *args, **kwargs), 1 / len(covs))
+        ),
+    ),
+    # --- stopping
+    Mutant(
+        "stopping.stop_step",
+        "never stops early",
+        lambda right: lambda chain, *args, **kwargs: 0 * right(chain, *args, **kwargs) + chain.shape[1] - 1,
+    ),
+    # --- trained models and logs
+    Mutant(
+        "lab.records.sweep",
+        "every thought but the first is lost",
+        lambda right: lambda *args, **kwargs: [_thoughtless(r) for r in right(*args, **kwargs)],
+    ),
+    Mutant(
+        "lab.chargpt.think",
+        "reads the answer one character too far",
+        lambda right: lambda *args: (thought := right(*args))._replace(answer=thought.answer + 1),
+    ),
+    Mutant(
+        "errors.paired_difference",
+        "takes what was lost for gained",
+        lambda right: lambda gained, lost, *rest: right(lost, gained, *rest),
+    ),
+    Mutant(
+        "errors.holm",
+        "forgets how many comparisons were looked at",
+        lambda right: lambda pvalues: list(pvalues),
+    ),
+]
+MUTANTS = {mutant.name: mutant for mutant in _ALL}
