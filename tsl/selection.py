@@ -142,8 +142,11 @@ def log_error(weights: Array, first: Array, second: Array, tests: Array, steps: 
     probs = weights / total
     identity = np.eye(tests.shape[-1])
     mean, mean_square = np.tensordot(probs, first, 1), np.tensordot(probs, second, 1)
-    # The floor makes A vanish where no task has features: there gradient descent from zero leaves it.
-    inverse = np.linalg.inv(mean_square + 1e-14 * np.trace(mean_square) * identity)
+    # The floor, in units of each feature, makes A vanish where no task has any: there gradient descent from zero leaves it.
+    scale = np.einsum("tii->i", second) / len(second)
+    unit = np.sqrt(np.where(scale > 0, scale, 1))
+    both = np.outer(unit, unit)
+    inverse = np.linalg.inv(mean_square / both + 1e-14 * len(unit) * identity) / both
     step = identity - mean @ inverse @ tests
     powers = [np.broadcast_to(identity, step.shape)]
     with np.errstate(over="ignore", invalid="ignore"):  # a mixture that diverges is as bad as can be
