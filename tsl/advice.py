@@ -130,6 +130,10 @@ class Plan:
             found.append(
                 f"error grows again after step {self.best_step}: stop there, or give longer test prompts"
             )
+        else:
+            upper = self.errors["recommended"].quantile(0.75, 0)
+            if upper[-1] > 1.1 * upper.min():
+                found.append(f"for one prompt in four error grows after step {int(upper.argmin())}")
         for name, count in self.needed.items():
             if count > RARE:
                 found.append(

@@ -148,18 +148,26 @@ def log_error(weights: Array, first: Array, second: Array, tests: Array, steps: 
     both = np.outer(unit, unit)
     inverse = np.linalg.inv(mean_square / both + 1e-14 * len(unit) * identity) / both
     step = identity - mean @ inverse @ tests
-    powers = [np.broadcast_to(identity, step.shape)]
     with np.errstate(over="ignore", invalid="ignore"):  # a mixture that diverges is as bad as can be
-        for _ in range(steps):
-            powers.append(powers[-1] @ step)
-        error = float(np.square(powers[-1]).sum()) / len(tests)
+        power = np.linalg.matrix_power(step, steps)
+        error = float(np.square(power).sum()) / len(tests)
     if error == 0 or not math.isfinite(error):
         return -math.inf if error == 0 else math.inf, np.zeros_like(weights)
-    back = [power.swapaxes(1, 2) for power in powers]
-    inward = np.sum([back[j] @ powers[-1] @ back[steps - 1 - j] for j in range(steps)], axis=0)
+    inward = _pulled_back(step, power, steps)
     by_mean = -2 * (inward @ tests.swapaxes(1, 2)).mean(0) @ inverse.T  # dF/dE₁; and dF/dE₂ = −Aᵀ dF/dE₁
     slope = np.tensordot(first, by_mean, 2) - np.tensordot(second, (mean @ inverse).T @ by_mean, 2)
     return math.log(error), (slope - slope @ probs) / (total * error)
+
+
+def _pulled_back(step: Array, power: Array, steps: int) -> Array:
+    """Σ_j (M^j)ᵀ P (M^{k−1−j})ᵀ of a batch of M and P = M^k, by doubling k as `numpy.linalg.matrix_power` does."""
+    back = np.ascontiguousarray(step.swapaxes(1, 2))
+    found, reach = power, back
+    for bit in f"{steps:b}"[1:]:
+        found, reach = reach @ found + found @ reach, reach @ reach
+        if bit == "1":
+            found, reach = back @ found + power @ reach, reach @ back
+    return found
 
 
 def _moments(
