@@ -31,7 +31,9 @@ SAFE = 0.5  # a direction with Γ < Σ/2 makes thinking diverge (Remark 4.1 of a
 PLANNING = 64  # test prompts that the choice of the mixture averages over
 POWER = 0.8  # with which a number of questions is to decide
 SPLITS = 20  # ways in which repeats are halved
-FEW = 5  # Gaussian samples per dimension below which the choice of tasks is unreliable (measured in chapter 7)
+FEW = (
+    5  # Gaussian samples per dimension below which the choice of tasks is unreliable (measured in chapter 7)
+)
 RARE = 10_000  # training prompts that are taken for granted
 
 
@@ -329,7 +331,9 @@ def _needed_prompts(
 
     Of B prompts a task has πB ± √(πB), and of E[Σ̂²] a share s in that direction: the relative error is s/√(πB).
     """
-    squares = [theory.second_moment(law, n) / torch.outer(unit, unit) for law, n in zip(found, lengths, strict=True)]
+    squares = [
+        theory.second_moment(law, n) / torch.outer(unit, unit) for law, n in zip(found, lengths, strict=True)
+    ]
     parts = weights[:, None, None] * torch.stack(squares)
     root = torch.linalg.inv(torch.linalg.cholesky(parts.sum(0)))
     shares = torch.linalg.eigvalsh(root @ parts @ root.mT)[:, -1]

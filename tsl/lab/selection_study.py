@@ -114,7 +114,7 @@ def digit_pair(pair: Sequence[int], generator: torch.Generator) -> tuple[dict[st
         raise ValueError(f"pair must be two different digits, got {pair!r}")
     pixels, labels = digit_rows()
     offer = {f"digit {digit}": pixels[labels == digit] for digit in range(10) if digit not in pair}
-    wanted = pixels[sum(labels == digit for digit in pair).bool()]
+    wanted = pixels[(labels == pair[0]) | (labels == pair[1])]
     order = torch.randperm(len(wanted), generator=generator)
     half = len(wanted) // 2
     return offer, wanted[order[:half]], wanted[order[half:]]
