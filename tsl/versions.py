@@ -6,6 +6,7 @@ other modules. Comments, docstrings, prose, layout and time stamps do not count:
 
 import ast
 import hashlib
+import itertools
 import re
 import threading
 from collections.abc import Iterable
@@ -71,7 +72,39 @@ def normalise(code: str) -> str:
                     node.body = node.body[1:]
                 elif not isinstance(node, ast.Module):
                     node.body = [ast.Pass()]
-    return ast.unparse(tree)
+    return _canonical(tree)
+
+
+def _canonical(node: Any) -> str:
+    """A syntax tree as text that does not depend on the Python that parsed it.
+
+    `ast.unparse` and `ast.dump` do: from one release to the next they quote otherwise, and trees get new fields, which are
+    empty where nobody uses them. Pieces of text in an f-string are cut differently, too.
+    """
+    if isinstance(node, list):
+        return f"[{' '.join(map(_canonical, node))}]"
+    if not isinstance(node, ast.AST):
+        return ascii(node)
+    fields = dict(ast.iter_fields(node))
+    if isinstance(node, ast.JoinedStr):
+        fields["values"] = _joined(node.values)
+    filled = [
+        f"{name}={_canonical(value)}"
+        for name, value in fields.items()
+        if isinstance(node, ast.Constant) or not (value is None or value == [])
+    ]
+    return f"{type(node).__name__}({' '.join(filled)})"
+
+
+def _joined(pieces: list[Any]) -> list[Any]:
+    """Pieces of an f-string with neighbouring texts made one, and none that are empty."""
+    joined: list[Any] = []
+    for text, run in itertools.groupby(pieces, lambda piece: isinstance(piece, ast.Constant)):
+        if not text:
+            joined += run
+        elif whole := "".join(piece.value for piece in run):
+            joined.append(ast.Constant(whole))
+    return joined
 
 
 def cell_code(cell: Any) -> str:
@@ -142,12 +175,12 @@ def code_version(chapter: str | Path) -> str:
         files = sorted(paths.PACKAGE.rglob("*.py"))
         return digest(str(chapter), *_texts((str(path.relative_to(paths.PACKAGE)), path) for path in files))
     source = chapter_source(chapter)
-    codes = [cell_code(cell) for cell in read_source(source).cells if cell.cell_type == "code"]
+    cells = [cell for cell in read_source(source).cells if cell.cell_type == "code"]
     try:
-        found = imported_modules(*codes)
+        found = imported_modules(*(cell.source for cell in cells))
     except ValueError as problem:
         raise ValueError(f"{source.stem}: {problem}") from None
-    return digest(*codes, *_texts(found.items()))
+    return digest(*map(cell_code, cells), *_texts(found.items()))
 
 
 def _texts(modules: Iterable[tuple[str, Path]]) -> list[str]:
