@@ -60,12 +60,6 @@ def _last_takes_half(weights: torch.Tensor) -> torch.Tensor:
     return halved
 
 
-def _unstretched(group: Any, groups: Any) -> Any:
-    """Prompts that `prompts.one_batch` will stretch back to what they were."""
-    shrink = (group.x.shape[1] / max(other.x.shape[1] for other in groups)) ** 0.5
-    return replace(group, x=group.x * shrink, y=group.y * shrink)
-
-
 def _exchanged(record: dict[str, Any]) -> dict[str, Any]:
     """The record of a study whose aligned and misaligned tunings have each other's names."""
     names = {"aligned": "misaligned", "elastic": "elastic misaligned"}
@@ -231,12 +225,6 @@ _ALL = [
                 lengths,
             )
         ),
-        chapters=(CHOOSING,),
-    ),
-    Mutant(
-        "prompts.one_batch",
-        "pads short prompts without stretching them",
-        lambda right: lambda groups: right([_unstretched(group, groups) for group in groups]),
         chapters=(CHOOSING,),
     ),
     Mutant(

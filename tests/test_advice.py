@@ -1,7 +1,6 @@
 """What a practitioner asks: right where the answer is known, silent where it cannot know, and predictions come true."""
 
 import json
-import math
 
 import numpy as np
 import pandas as pd
@@ -105,24 +104,17 @@ def test_heavy_tails_are_worth_fewer_samples():
 
 
 def test_a_rare_task_that_decides_draws_a_warning_and_its_promise_fails_without_the_prompts():
-    """A task of huge moments gets a tiny share, which few training prompts do not show."""
-    covs = {"mild": law(0.0) + torch.diag(torch.tensor([-0.99] + [0.0] * 7).double()), "huge": 1e4 * law(0.0)}
-    made = plan(covs, law(0.0), count=4000, steps=8)
+    """Only a task of large moments covers the first axis: it gets a tiny share, which few training prompts do not show."""
+    covs = {"mild": law(0.0) - torch.diag(0.99 * torch.eye(8)[0].double()), "large": 10 * law(0.0)}
+    made = plan(covs, law(0.0), steps=8)
     assert 0 < made.tasks[1].weight < 1e-3
-    assert made.needed["huge"] > advice.RARE
-    assert any("huge is rare" in text for text in made.warnings)
-    fresh = covariance.wishart(law(0.0), 400, 400, generator(6))
-    promised = made.errors["recommended"].median(0).values[-1]
-
-    def off(count, seed):
-        mixture = prompts.TaskMixture(list(covs.values()), made.weights, [100] * 2)
-        learned = lsa.empirical_optimum(mixture.sample_moments(count, generator(seed)))
-        error = errors.propagated_error(fresh, torch.linalg.inv(learned), 8).median(0).values[-1] / 8
-        return abs(math.log(error / promised))
-
-    few = sum(off(2000, seed) for seed in range(5)) / 5
-    many = sum(off(10 * made.needed["huge"], seed) for seed in range(2)) / 2
-    assert many < 0.5 * few
+    assert made.needed["large"] > advice.RARE > made.needed["mild"]
+    assert any("large is rare" in text for text in made.warnings)
+    mixture = prompts.TaskMixture(list(covs.values()), made.weights, [100] * 2)
+    learned = lsa.empirical_optimum(mixture.sample_moments(2000, generator(0)))
+    fresh = covariance.wishart(law(0.0), 400, 100, generator(6))
+    measured = errors.propagated_error(fresh, torch.linalg.inv(learned), 8).median(0).values[-1] / 8
+    assert measured > 100 * made.errors["recommended"].median(0).values[-1]
 
 
 def test_a_common_unit_of_all_features_changes_no_advice():
