@@ -64,7 +64,7 @@ def test_qp_satisfies_the_optimality_conditions_in_any_units(seed, d, copies, al
     found = slopes(covs, target, weights)
     assert (weights >= 0).all()
     assert weights.sum().item() == pytest.approx(1, abs=1e-15)
-    assert (weights * (found - found.min())).max() < 1e-12
+    assert (weights * (found - found.min())).max() < 1e-11
 
 
 @pytest.mark.parametrize("unit", [1e-9, 1e-3, 1.0, 1e6])
@@ -142,7 +142,7 @@ def test_qp_shares_the_weight_of_identical_tasks():
     tasks = catalogues.catalogue(6, 2, catalogues.turned(0.0), generator(), jitter=0.0)
     weights = selection.select_tasks_qp(tasks.covs, hard_target(6))
     torch.testing.assert_close(
-        weights[tasks.hard], torch.full((4,), 0.25, dtype=torch.float64), atol=1e-10, rtol=0
+        weights[tasks.hard], torch.full((4,), 0.25, dtype=torch.float64), atol=1e-7, rtol=0
     )
 
 
@@ -153,7 +153,7 @@ def test_of_several_optima_the_qp_takes_the_most_even():
     rows = torch.stack([torch.ones(4, dtype=torch.float64), scales])
     least = torch.linalg.pinv(rows) @ torch.ones(2, dtype=torch.float64)
     assert (least > 0).all()
-    torch.testing.assert_close(weights, least, atol=1e-10, rtol=0)
+    torch.testing.assert_close(weights, least, atol=1e-7, rtol=0)
 
 
 def test_descent_on_the_exact_loss_of_a_mixture_ends_at_its_gamma():

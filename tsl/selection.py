@@ -200,7 +200,7 @@ def _most_even(columns: Array, weights: Array) -> Array:
     rows = rows[size > 1e-12 * size[0]]
     if len(rows) == len(weights):
         return weights
-    slight = 1e-6 * np.eye(len(weights))  # its square is the relative error
+    slight = 1e-7 * np.eye(len(weights))  # its square is the relative error
     found = _non_negative(np.vstack([rows, slight]), np.append(rows @ weights, np.zeros(len(weights))))
     return found / found.sum()
 
