@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -49,6 +49,15 @@ def _thoughtless(record: dict[str, Any]) -> dict[str, Any]:
         for test in record["result"]["tests"]
     ]
     return record | {"result": record["result"] | {"tests": tests}}
+
+
+CHOOSING = "07_choosing_tasks"
+
+
+def _last_takes_half(weights: torch.Tensor) -> torch.Tensor:
+    halved = weights / 2
+    halved[-1] += 0.5
+    return halved
 
 
 def _exchanged(record: dict[str, Any]) -> dict[str, Any]:
@@ -279,6 +288,74 @@ _ALL = [
         lambda right: (
             lambda covs, *args, **kwargs: torch.full_like(right(covs, *args, **kwargs), 1 / len(covs))
         ),
+    ),
+    Mutant(
+        "selection.select_tasks_qp",
+        "hands the weights out in reverse order",
+        lambda right: lambda tasks, target: right(tasks, target).flip(0),
+    ),
+    Mutant(
+        "selection.select_tasks_qp",
+        "the last task takes half of what the others should have",
+        lambda right: lambda tasks, target: _last_takes_half(right(tasks, target)),
+    ),
+    Mutant(
+        "selection.select_tasks",
+        "plans for an isotropic target, whatever the target",
+        lambda right: (
+            lambda tasks, lengths, target, steps, grams=None: right(
+                tasks, lengths, torch.eye(laws.of("target", target).d, dtype=torch.float64), steps
+            )
+        ),
+        chapters=(CHOOSING,),
+    ),
+    Mutant(
+        "lab.catalogues.catalogue",
+        "takes the easy tasks for the hard ones",
+        lambda right: lambda *args: (found := right(*args)) and replace(found, hard=~found.hard),
+    ),
+    Mutant(
+        "prompts.TaskMixture",
+        "draws the likeliest task only",
+        lambda right: (
+            lambda tasks, probs, lengths: right(
+                tasks,
+                [float(i == int(torch.as_tensor(probs).argmax())) for i in range(len(lengths))],
+                lengths,
+            )
+        ),
+        chapters=(CHOOSING,),
+    ),
+    Mutant(
+        "prompts.sample_prompts",
+        "features without their covariance",
+        lambda right: (
+            lambda law, n, size, *args, **kwargs: right(
+                torch.eye(laws.of("law", law).d, dtype=torch.float64), n, size, *args, **kwargs
+            )
+        ),
+        chapters=(CHOOSING,),
+    ),
+    Mutant(
+        "errors.z_scores",
+        "the spread of one sample for that of the mean",
+        lambda right: lambda values, *args: right(values, *args) / len(values) ** 0.5,
+        chapters=(CHOOSING,),
+    ),
+    Mutant(
+        "advice.plan_training",
+        "tells its promises from the last step to the first",
+        lambda right: (
+            lambda *args: replace(
+                plan := right(*args), errors={name: curve.flip(1) for name, curve in plan.errors.items()}
+            )
+        ),
+        chapters=(CHOOSING,),
+    ),
+    Mutant(
+        "lab.selection_study.digit_pair",
+        "tests on the rows it has planned with",
+        lambda right: lambda *args: (*(found := right(*args))[:2], found[1]),
     ),
     # --- stopping
     Mutant(
