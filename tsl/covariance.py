@@ -92,7 +92,7 @@ def wishart(
     given = [m] if one or isinstance(m, str) else _validate.sequence("m", m, "length")
     lengths = [_validate.positive_int("m", length) for length in given]
     if cov.dim() > 2 and (one or cov.dim() > 3 or len(cov) != len(lengths)):
-        raise ValueError(f"m must hold a length for each covariance of a batch {tuple(cov.shape)}, got {m!r}")
+        raise ValueError(f"m must hold a length for each of {len(cov)} covariances, got {m!r}")
     size = _validate.positive_int("size", size)
     _validate.generator("generator", generator)
     d, rank = cov.shape[-1], min(cov.shape[-1], max(lengths))

@@ -154,7 +154,10 @@ def median_interval(values: Float[Tensor, "B k"], confidence: float = 0.95) -> t
     The number of values below the true median is Binomial(B, ½), so the r-th smallest and the r-th largest
     value enclose the median with probability at least 1 − 2 P(Binomial < r).
     """
-    confidence, values = _validate.fraction("confidence", confidence), _validate.floating("values", values)
+    confidence, values = (
+        _validate.fraction("confidence", confidence),
+        _validate.floating("values", values).double(),
+    )
     if values.dim() < 1 or values.isnan().any():
         raise ValueError(f"values must be numbers along a first axis, got NaN or shape {tuple(values.shape)}")
     size = values.shape[0]
@@ -261,7 +264,7 @@ def sign_flip_pvalue(differences: Sequence[float | int]) -> float:
 
 
 def _logarithm(name: str, values: Tensor) -> Tensor:
-    found = _validate.floating(name, values)
+    found = _validate.floating(name, values).double()
     if found.numel() == 0 or not (found > 0).all():
         least = found.min().item() if found.numel() else math.nan
         raise ValueError(f"{name} must be positive, got a smallest one of {least:.3g}")
@@ -270,7 +273,7 @@ def _logarithm(name: str, values: Tensor) -> Tensor:
 
 def _replicas(values: Any, dim: int) -> tuple[Tensor, int]:
     """Values as a tensor, and the length of the axis of replicas, after checking that there is such an axis."""
-    found = _validate.floating("values", values)
+    found = _validate.floating("values", values).double()
     if isinstance(dim, bool) or not isinstance(dim, int) or not -found.dim() <= dim < found.dim():
         raise ValueError(f"dim must be an axis of values, which has {found.dim()}, got {dim!r}")
     return found, found.shape[dim]
