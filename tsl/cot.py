@@ -62,6 +62,31 @@ def pseudo_newton(moments: Moments, gamma: Float[Tensor, "*B d d"], steps: int) 
     return torch.stack(chain, dim=1)
 
 
+def chain_lessons(moments: Moments, damping: float, length: int) -> Moments:
+    """Lessons of training on chains: from every thought of ŵ*_i = (1 − (1 − η)^i) w*, i < length, the next one is to be found.
+
+    A model that adds A r to a thought ŵ, r = b − Σ̂ŵ, is to add ŵ*_{i+1} − ŵ*_i. Of each prompt this makes `length` lessons with
+    r for b and that step for w, for `tsl.lsa.empirical_optimum`. Training for the direct answer is η = 1 with one lesson. With
+    exact labels every lesson says the same, A = ηΓ⁻¹ (after Theorem 4.1 of arXiv 2603.01293). Label noise stays as loud while
+    the steps shrink: A = ηΓ⁻¹ with σ² · length / Σ_i (1 − η)^{2i} for σ² (ours).
+
+    Parameters
+    ----------
+    damping : float
+        η, above 0 and at most 1.
+    """
+    _validate.instance("moments", moments, Moments)
+    if not 0 < _validate.positive("damping", damping) <= 1:
+        raise ValueError(f"damping must lie in (0, 1], got {damping!r}")
+    left = [(1 - damping) ** i for i in range(_validate.positive_int("length", length))]
+    seen = torch.einsum("bij,bj->bi", moments.gram, moments.w)
+    return Moments(
+        moments.gram.repeat(length, 1, 1),
+        torch.cat([moments.cross - (1 - share) * seen for share in left]),
+        torch.cat([damping * share * moments.w for share in left]),
+    )
+
+
 def sampled_errors(
     gamma: Float[Tensor, "d d"],
     law: Law | Float[Tensor, "d d"],

@@ -183,6 +183,17 @@ def cot_error_limit(gamma: Float[Tensor, "d d"], law: Features, k: int) -> float
     return torch.linalg.matrix_power(_identity(step) - step, k).square().sum().item()
 
 
+def overthinking_trace(gamma: Float[Tensor, "d d"], law: Features, k: int) -> float:
+    """What the paper says governs thinking off the training spectrum: tr((I − Γ^{−½}ΣΓ^{−½})^{2k}), Γ positive definite.
+
+    Equal to `cot_error_limit` where Γ and Σ commute. Where they do not it is smaller, by a factor of at most ½(κ + 1/κ), κ the
+    condition number of Γ (ours).
+    """
+    _validate.at_least("k", k, 0)
+    rates = 1 - torch.linalg.eigvals(_pair(gamma, law=law)).real
+    return (rates ** (2 * k)).sum().item()
+
+
 def cot_error_bound(law: Features, n: int, k: int) -> float:
     """Leading term of the scaling law, d (1 + n / (1 + Hard))^(−2k), for Σ = Λ (Corollary 3.5 of arXiv 2510.03605).
 
