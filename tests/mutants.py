@@ -89,6 +89,14 @@ def _shifted(right: Function) -> Function:
     return wrong
 
 
+def _common(tasks: Any, probs: Any, lengths: Any, *rest: Any) -> tuple[Any, ...]:
+    """A mixture without its rare tasks."""
+    kept = [index for index, share in enumerate(probs) if share >= 0.01]
+    total = sum(float(probs[index]) for index in kept)
+    shares = [float(probs[index]) / total for index in kept]
+    return ([tasks[index] for index in kept], shares, [lengths[index] for index in kept], *rest)
+
+
 _ALL = [
     # --- theory
     Mutant(
@@ -145,6 +153,18 @@ _ALL = [
         "exact.isotropic_error",
         "believes in twice the context",
         lambda right: lambda d, m, g, steps, noise=0.0: right(d, 2 * m, g, steps, noise),
+    ),
+    Mutant(
+        "laws.rows",
+        "takes all features for Gaussian",
+        lambda right: lambda x, jitter=0.0: laws.gaussian(right(x, jitter).second),
+        ("09_real_features",),
+    ),
+    Mutant(
+        "theory.gamma_mixture",
+        "drops tasks of less than one prompt in a hundred",
+        lambda right: lambda *args, **kwargs: right(*_common(*args), **kwargs),
+        ("09_real_features",),
     ),
     # --- what is measured
     Mutant(
