@@ -4,7 +4,10 @@ PROFILE ?= laptop
 DEVICE ?= cpu
 SEED ?= 0
 PORT ?= 8000
-PYTHON ?= python3.11
+# The newest Python on this machine that the pinned packages support, unless one is named.
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
+PYTHON ?= $(shell for each in python3.14 python3.13 python3.12 python3.11 python3; do \
+	$$each -c '$(SUPPORTED)' >/dev/null 2>&1 && { echo $$each; break; }; done)
 
 # The environment is rebuilt when its lock changes. The stamp is written last: an interrupted install leaves none.
 STAMP := .venv/.ready-$(shell cat requirements.txt pyproject.toml | sha256sum | cut -c1-12)
@@ -44,9 +47,10 @@ distclean: clean ## remove the environment and the checkpoints of long trainings
 environment: $(STAMP) ## only make the environment .venv
 
 $(STAMP):
-	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found: install Python 3.11, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "make: $(PYTHON) is not Python 3.11, which the pinned packages need"; exit 1; }
-	@echo "Making the environment .venv (about a minute, 2.5 GB) ..."
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 to 3.14 found: install one, or name it: make PYTHON=/path/to/python3"; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found: install Python 3.11 to 3.14, or name it: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c '$(SUPPORTED)' || { echo "make: $(PYTHON) is not Python 3.11 to 3.14, which the pinned packages need"; exit 1; }
+	@echo "Making the environment .venv with $(PYTHON) (about a minute; 2.5 GB, or 5.6 GB where pip takes a CUDA build of torch) ..."
 	@rm -rf .venv && $(PYTHON) -m venv .venv
 	@.venv/bin/python -m pip install --disable-pip-version-check --progress-bar on -r requirements.txt
 	@.venv/bin/python -m pip install --disable-pip-version-check --quiet --no-build-isolation --no-deps -e .

@@ -74,6 +74,7 @@ NOT_MOMENTS: Bad = [(EYE, "got a tensor"), (BATCH, "got Prompts")]
 NOT_TEXT: Bad = [("", "got ''"), (3, "got 3"), (None, "got None")]
 NOT_REAL: Bad = [("x", "got 'x'"), (None, "got None"), ([1.0, 2.0], "got [1.0, 2.0]")]
 NOT_BOUND: Bad = [*NOT_REAL, (math.nan, "got nan")]
+NOT_PREDICTED: Bad = [(value, got) for value, got in NOT_BOUND if value is not None]
 NOT_LINE: Bad = [([1.0, 2.0, 3.0], "(3,)"), ([[1.0, 2.0]], "(1, 2)")]
 NOT_PROBABILITIES: Bad = [
     ([0.5, 0.6], "got [0.5, 0.6]"),
@@ -487,19 +488,31 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
     ),
     claims.below: (
         {"label": "x", "measured": 1.0, "bound": 1.0},
-        {"label": NOT_TEXT, "measured": NOT_REAL, "bound": NOT_BOUND},
+        {"label": NOT_TEXT, "measured": NOT_REAL, "bound": NOT_BOUND, "predicted": NOT_PREDICTED},
     ),
     claims.above: (
         {"label": "x", "measured": 1.0, "bound": 1.0},
-        {"label": NOT_TEXT, "measured": NOT_REAL, "bound": NOT_BOUND},
+        {"label": NOT_TEXT, "measured": NOT_REAL, "bound": NOT_BOUND, "predicted": NOT_PREDICTED},
     ),
     claims.inside: (
         {"label": "x", "measured": 1.0, "low": 0.0, "high": 2.0},
         {
             "label": NOT_TEXT,
             "measured": NOT_REAL,
+            "predicted": NOT_PREDICTED,
             "low": [*NOT_BOUND, (3.0, "low=3.0")],
             "high": [*NOT_BOUND, (-1.0, "high=-1.0")],
+        },
+    ),
+    claims.share: (
+        {"label": "x", "count": 3, "trials": 4, "above": 0.1},
+        {
+            "label": NOT_TEXT,
+            "count": [(5, "got 5 of 4"), (-1, "got -1"), (0.5, "got 0.5")],
+            "trials": [(0, "got 0"), (2.5, "got 2.5")],
+            "above": [("x", "got 'x'"), (math.nan, "got nan"), (None, "above=None")],
+            "below": [(0.5, "below=0.5")],
+            "predicted": NOT_PREDICTED,
         },
     ),
     claims.summary: ({"run": RUN}, {"run": [(None, "got None")]}),
@@ -595,6 +608,9 @@ ELSEWHERE = {  # with their own tests in test_claims.py, or with nothing that co
     "Prompts.moments",
     "LinearSelfAttention.preconditioner",
     "Measurement.to_dict",
+    "Measurement.passed",
+    "badge",
+    "evidence",
 }
 RECORDS = {"Run", "Claim", "Check", "Measurement", "Descent", "Law", "Verdict", "Thinker"}
 

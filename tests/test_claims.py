@@ -9,40 +9,39 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from tsl import claims, paths, runs
 from tsl.claims import Verdict
 
 
 @pytest.fixture
-def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small ledger in place of the book's; claims C1, C12, S1, X1 of one chapter, C2 of another."""
-    expected = {
-        "C1": "holds",
-        "C12": "analogue",
-        "S1": "holds with caveat",
-        "X1": "our extension",
-        "C2": "holds",
-    }
     rows = [
-        row(id=name, expected=verdict, chapter="other" if name == "C2" else "01_the_task")
-        for name, verdict in expected.items()
+        row(),
+        row(id="C12", expected="analogue", stands_in_for="a larger one"),
+        row(id="S1", expected="holds only if", condition="m → ∞"),
+        row(id="X1", origin="ours", expected="effect, but not the mechanism"),
+        row(id="C2", chapter="other"),
     ]
     path = tmp_path / "claims.yml"
     path.write_text(yaml.safe_dump(rows), encoding="utf-8")
     read = claims.load
     monkeypatch.setattr(claims, "load", lambda: read(path))
-    return expected
 
 
 def row(**changes: object) -> dict[str, object]:
     fields = {
         "id": "C1",
         "title": "t",
+        "origin": "paper",
         "source": "s",
+        "evidence": ["simulation"],
         "statement": "x",
         "chapter": "01_the_task",
         "expected": "holds",
+        "bounds": "b",
     }
     return fields | changes
 
@@ -60,20 +59,19 @@ def load(tmp_path: Path, rows: object) -> dict[str, claims.Claim]:
 YES, NO = claims.below("yes", 1.0, 2.0), claims.below("no", 3.0, 2.0)
 
 
-def test_the_books_ledger_is_complete_and_in_order():
-    ids = (
-        [f"C{i}" for i in range(1, 13)]
-        + [f"S{i}" for i in range(1, 8)]
-        + [f"X{i}" for i in (*range(1, 9), 15)]
-    )
+def test_the_books_ledger_is_complete_and_says_all_that_a_card_needs():
+    ids = [f"C{i}" for i in range(1, 13)] + [f"S{i}" for i in range(1, 8)] + [f"X{i}" for i in range(1, 16)]
     ledger = claims.load()
     assert sorted(ledger) == sorted(ids)
     for name, claim in ledger.items():
         assert claim.label == f"claim-{name.lower()}"
         assert (paths.NOTEBOOKS / f"{claim.chapter}.md").is_file()
         assert f"({claim.label})=" in (paths.NOTEBOOKS / f"{claim.chapter}.md").read_text(encoding="utf-8")
-        # Only the paper's and the article's claims can hold; ours are extensions.
-        assert (claim.expected == Verdict.EXTENSION) is name.startswith("X")
+        assert claim.origin in {"C": {"paper"}, "S": {"article"}, "X": {"reviewers", "ours"}}[name[0]]
+        assert "{cite}" in claim.source or claim.origin == "ours"
+        assert not claim.statement.endswith("?"), "a question cannot hold"
+        # Whoever says that a claim has a limit says where it is.
+        assert claim.breaks or claim.expected in (Verdict.HOLDS, Verdict.ANALOGUE)
 
 
 @pytest.mark.parametrize(
@@ -91,9 +89,13 @@ def test_the_books_ledger_is_complete_and_in_order():
         ([row(title="  ")], "C1: title must be a non-empty text, got '  '"),
         ([row(statement=3)], "C1: statement must be a non-empty text, got 3"),
         ([row(expected="probably")], "C1: expected must be one of holds, .*, got 'probably'"),
-        ([row(rests_on="theory.gamma")], "C1: rests_on must be a list of functions .* got 'theory.gamma'"),
-        ([row(rests_on=["gamma"])], r"rests_on must be a list .* got \['gamma'\]"),
-        ([row(rests_on=["nowhere.gamma"])], "rests_on must be a list"),
+        ([row(origin="hearsay")], "C1: origin must be one of paper, .*, got 'hearsay'"),
+        ([row(evidence="simulation")], "C1: evidence must be a list out of simulation, .*, got 'simulation'"),
+        ([row(evidence=[])], r"C1: evidence must be a list .*, got \[\]"),
+        ([row(evidence=["hope"])], r"got \['hope'\]"),
+        ([row(condition="m → ∞")], "C1: condition must be given exactly where holds only if is expected"),
+        ([row(expected="holds only if")], "C1: condition must be given exactly where holds only if"),
+        ([row(expected="analogue")], "C1: stands_in_for must be given exactly where analogue is expected"),
     ],
 )
 def test_a_malformed_ledger_is_refused_by_name(tmp_path, rows, message, refuses):
@@ -102,28 +104,49 @@ def test_a_malformed_ledger_is_refused_by_name(tmp_path, rows, message, refuses)
 
 
 def test_a_well_formed_row_is_read_as_it_stands(tmp_path):
-    (claim,) = load(tmp_path, [row(rests_on=["theory.gamma"], expected="holds with caveat")]).values()
-    assert claim == claims.Claim("C1", "t", "s", "x", "01_the_task", Verdict.CAVEAT, ("theory.gamma",))
+    (claim,) = load(
+        tmp_path, [row(expected="holds only if", condition="m → ∞", breaks="at small m")]
+    ).values()
+    assert claim == claims.Claim(
+        "C1",
+        "t",
+        "paper",
+        "s",
+        ("simulation",),
+        "x",
+        "01_the_task",
+        Verdict.ONLY_IF,
+        "b",
+        "m → ∞",
+        "at small m",
+    )
+
+
+ALSO, NEITHER = claims.above("also", 3.0, 2.0), claims.above("neither", 1.0, 2.0)
 
 
 @pytest.mark.parametrize(
-    ("claim", "checks", "caveats", "verdict", "as_expected"),
+    ("claim", "checks", "roles", "verdict", "as_expected"),
     [
-        ("C1", [YES], [], "holds", True),
-        ("C1", [YES, NO], [], "fails", False),
-        ("C1", [YES], [YES], "holds with caveat", False),
-        ("S1", [YES], [YES], "holds with caveat", True),
-        ("S1", [YES], [], "holds", False),
-        ("S1", [YES], [YES, NO], "holds with caveat", False),  # a caveat that was named must be seen
-        ("S1", [NO], [YES], "fails", False),
-        ("X1", [YES], [], "our extension", True),
-        ("X1", [NO], [], "fails", False),
-        ("C12", [YES], [], "analogue", True),
-        ("C12", [YES, NO], [], "fails", False),
+        ("C1", [YES], {}, "holds", True),
+        ("C1", [YES, NO], {}, "fails", False),
+        ("C1", [YES], {"breaks": [ALSO]}, "holds only if", False),
+        ("S1", [YES], {"breaks": [ALSO]}, "holds only if", True),
+        ("S1", [YES], {}, "holds", False),
+        ("S1", [YES], {"breaks": [ALSO, NEITHER]}, "holds only if", False),  # each must be seen
+        ("S1", [YES], {"breaks": [NEITHER]}, "holds", False),
+        ("S1", [NO], {"breaks": [ALSO]}, "fails", False),
+        ("X1", [YES], {"mechanism": [NO]}, "effect, but not the mechanism", True),
+        ("X1", [YES], {"mechanism": [ALSO, NO], "breaks": [NEITHER]}, "effect, but not the mechanism", False),
+        ("X1", [YES], {"mechanism": [ALSO]}, "holds", False),
+        ("X1", [NO], {"mechanism": [ALSO]}, "fails", False),
+        ("C12", [YES], {}, "analogue", True),
+        ("C12", [YES], {"breaks": [ALSO]}, "analogue", True),
+        ("C12", [YES, NO], {}, "fails", False),
     ],
 )
-def test_verdicts_follow_from_the_checks(ledger, claim, checks, caveats, verdict, as_expected):
-    measurement = claims.record(run(), claim, *checks, caveats=caveats)
+def test_verdicts_follow_from_the_checks(ledger, claim, checks, roles, verdict, as_expected):
+    measurement = claims.record(run(), claim, *checks, **roles)
     assert (measurement.verdict, measurement.as_expected) == (verdict, as_expected)
     assert str(measurement) == f"{claim}: {verdict}"
 
@@ -137,11 +160,14 @@ def test_records_are_refused_where_they_do_not_belong(ledger, refuses):
         ("C99", [YES], r"claim must be an id of the ledger \(C1, C12, S1, X1, C2\), got 'C99'"),
         ("S1", [], "checks of claim S1 must hold at least one"),
         ("S1", [True], "checks of claim S1 must be made by close"),
+        ("S1", [YES, YES], "checks of claim S1 must have labels of their own, got"),
     ):
         with refuses(message):
             claims.record(here, claim, *checks)
-    with refuses("caveats of claim S1 must be made by"):
-        claims.record(here, "S1", YES, caveats=["no"])
+    with refuses("break checks of claim S1 must be made by"):
+        claims.record(here, "S1", YES, breaks=["no"])
+    with refuses("mechanism checks of claim S1 must be made by"):
+        claims.record(here, "S1", YES, mechanism=["no"])
     assert [m.claim.id for m in here.measurements] == ["C1"]
 
 
@@ -189,6 +215,26 @@ def test_a_claim_that_is_expected_to_fail_is_not_confirmed_by_a_number_that_is_n
     assert measured.verdict == broken.verdict == claims.Verdict.FAILS
     assert measured.as_expected
     assert not broken.as_expected
+
+
+@given(count=st.integers(0, 60), more=st.integers(0, 60), bound=st.floats(0.01, 0.99))
+def test_a_share_passes_only_beyond_the_luck_of_the_draw(count, more, bound):
+    trials = max(count + more, 1)
+    over = claims.share("x", count, trials, above=bound)
+    under = claims.share("x", count, trials, below=bound)
+    assert over.measured == pytest.approx(count / trials, rel=1e-3)
+    assert not (over.passed and under.passed)
+    # Independent: were the share no more than the bound, so many hits would be rarer than 1 in 40.
+    assert over.passed == (stats.binom.sf(count - 1, trials, bound) < 0.025)
+    assert under.passed == (stats.binom.cdf(count, trials, bound) < 0.025)
+    assert f"{count} of {trials}" in over.interval
+
+
+def test_a_bound_is_not_shown_as_a_prediction():
+    assert claims.above("x", 3.0, 2.0).predicted == ""
+    assert claims.above("x", 3.0, 2.0, predicted=2.9).predicted == "2.9"
+    near = claims.close("x", 3.0, 2.9, rel=0.1)
+    assert (near.predicted, near.passes_if) == ("2.9", "within 0.29")
 
 
 def test_measured_numbers_are_rounded_but_judged_unrounded():
@@ -242,20 +288,23 @@ def test_written_numbers_are_near_the_numbers_and_have_one_minus_sign(value):
 
 
 def test_box_escapes_texts_and_marks_what_was_not_expected(ledger):
-    here = run()
-    box = claims.record(
-        here, "C1", claims.below("a <b> & c", 2e-5, 1e-3), caveats=[claims.above("d", 1.0, 2.0)]
-    )._repr_mimebundle_()["text/html"]
+    measurement = claims.record(
+        run(), "C1", claims.below("a <b> & c", 2e-5, 1e-3), breaks=[claims.above("d", 1.0, 2.0)]
+    )
+    box = measurement._repr_mimebundle_()["text/html"]
     assert "a &lt;b&gt; &amp; c" in box
     assert "<b>" not in box
     assert "2·10⁻⁵" in box
-    assert "caveat: d" in box
+    assert "(not seen)" in box
     assert box.count("✓") == 1
-    assert box.count("✗") == 1
-    assert "Expected: holds." in box  # the caveat was named but not seen
+    assert "✗" not in box  # a place where a claim breaks has no tick to win
+    assert "Expected: holds." in box  # it was named but not seen
     fine = claims.record(run(), "C1", YES)._repr_mimebundle_()["text/html"]
     assert "Expected" not in fine
     assert 'class="tsl-badge tsl-badge-holds"' in fine
+    assert "Where it breaks" not in fine
+    badge = claims.record(run(), "S1", YES, breaks=[ALSO])._repr_mimebundle_()["text/html"]
+    assert "holds only if m → ∞</span>" in badge
 
 
 def notebook(*measurements: claims.Measurement) -> nbformat.NotebookNode:

@@ -21,7 +21,12 @@ def _pins(root: Path) -> dict[str, str]:
         for line in (root / "requirements.txt").read_text().splitlines()
         if line and not line.startswith("#")
     ]
-    return {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+    return _split(lines)
+
+
+def _split(lines: list[str]) -> dict[str, str]:
+    """Pins by canonical name, with the marker that limits them to one Python, if any."""
+    return {canonicalize_name(name): version for name, version in (line.split("==", 1) for line in lines)}
 
 
 def _direct(root: Path) -> list[Requirement]:
@@ -33,9 +38,10 @@ def _direct(root: Path) -> list[Requirement]:
 def test_environment_yml_has_the_pins_of_requirements_txt(root: Path) -> None:
     environment = yaml.safe_load((root / "environment.yml").read_text())
     (pip,) = (entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
-    pins = {canonicalize_name(name): version for name, version in (line.split("==") for line in pip)}
-    assert pins == _pins(root)
-    assert "python=3.11" in environment["dependencies"]
+    assert pip[-1] == "-e .", "without the package itself a notebook would not find it"
+    assert _split(pip[:-1]) == _pins(root)
+    supported = tomllib.loads((root / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert f"python{supported}" in environment["dependencies"]
 
 
 def test_every_direct_dependency_is_pinned_inside_its_range(root: Path) -> None:
@@ -136,8 +142,8 @@ def test_cleaning_keeps_the_checkpoints_of_long_trainings(root: Path) -> None:
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("PYTHON=/nowhere/python", "/nowhere/python not found: install Python 3.11"),
-        ("PYTHON=false", "false is not Python 3.11"),
+        ("PYTHON=/nowhere/python", "/nowhere/python not found: install Python 3.11 to 3.14"),
+        ("PYTHON=false", "false is not Python 3.11 to 3.14"),
     ],
 )
 def test_make_says_what_is_missing(root: Path, tmp_path: Path, assignment: str, message: str) -> None:

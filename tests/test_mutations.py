@@ -168,6 +168,14 @@ def test_every_check_is_turned_by_a_mutant(outcomes):
     assert green == []
 
 
+def test_checks_at_this_size_are_those_of_the_record_of_other_seeds(outcomes):
+    record = json.loads((paths.RESULTS / "ledger" / "seeds-ci.json").read_text(encoding="utf-8"))
+    for outcome in outcomes.values():
+        for claim, labels in outcome["checks"].items():
+            stored = record["claims"][claim]["checks"]
+            assert {check["label"]: check["passed"][0] for check in stored} == labels, claim
+
+
 def test_every_mutant_turns_a_check(outcomes):
     idle = set(MUTANTS) - {name for o in outcomes.values() for name, turned in o["turned"].items() if turned}
     assert idle == set()

@@ -64,13 +64,19 @@ chapters:
 """
 LEDGER = """- id: C1
   title: The answer
+  origin: ours
   source: nowhere
+  evidence: [simulation]
+  bounds: none
   statement: It is $42$.
   chapter: 02_second
   expected: holds
 - id: C2
   title: Another
+  origin: ours
   source: nowhere
+  evidence: [simulation]
+  bounds: none
   statement: It is to come.
   chapter: 03_third
   expected: holds

@@ -337,9 +337,11 @@ def share(
         )
     low, high = stats.binomtest(count, trials).proportion_ci(0.95, "exact")
     if above is not None:
+        above = _real("above", above, nan=False)
         bound, passed = f"more than {percent(above)}", low > above
     else:
-        bound, passed = f"less than {percent(_real('below', below))}", high < _real("below", below)
+        below = _real("below", below, nan=False)
+        bound, passed = f"less than {percent(below)}", high < below
     interval = f"{count} of {trials}, {percent(low)} to {percent(high)}"
     return _check(label, count / trials, predicted, f"interval {bound}", passed, interval)
 

@@ -1,4 +1,4 @@
-"""Command line: ``tsl book | publish | execute | serve | sweep | think | plan | diagnose``.
+"""Command line: ``tsl book | publish | execute | seeds | serve | sweep | think | plan | diagnose``.
 
 Wrong arguments end with a message and exit status 2 before anything is written.
 """
@@ -94,6 +94,26 @@ def publish(settings: Any, force: bool) -> int:
     changed = [f"published {path.relative_to(paths.ROOT)}" for path in chapters.publish(settings)]
     click.echo("\n".join(changed) or "all notebooks were published")
     return 0
+
+
+@tsl.command()
+@click.option("--profile", default="ci", help="size of the experiments: ci, laptop or paper")
+@_DEVICE
+@click.option("--seeds", type=click.IntRange(min=2), default=6, help="how many: 0, 1, ...")
+def seeds(profile: str, device: str, seeds: int) -> int:
+    """Run all chapters on several seeds, and store the verdicts in results/ledger."""
+    from tsl.press import seeds as press
+    from tsl.press.chapters import Settings
+
+    with _arguments():
+        settings = Settings.checked(profile, device, 0)
+    if failed := press.run(settings, seeds):
+        raise click.ClickException(f"no record was written: {', '.join(failed)} failed")
+    path = press.record_of(profile)
+    flips = press.flips(json.loads(path.read_text(encoding="utf-8")))
+    click.echo(f"written: {path.relative_to(paths.ROOT)}")
+    click.echo(f"not as expected on every seed: {', '.join(flips) or 'none'}")
+    return int(bool(flips))
 
 
 def _execute(sources: list[Path], settings: Any, force: bool) -> int:

@@ -71,7 +71,41 @@ def normalise(code: str) -> str:
                     node.body = node.body[1:]
                 elif not isinstance(node, ast.Module):
                     node.body = [ast.Pass()]
-    return ast.unparse(tree)
+    return _canonical(tree)
+
+
+def _canonical(node: Any) -> str:
+    """A syntax tree as text that does not depend on the Python that parsed it.
+
+    `ast.unparse` and `ast.dump` do: from one release to the next they quote otherwise, and trees get new fields, which are
+    empty where nobody uses them. Pieces of text in an f-string are cut differently, too.
+    """
+    if isinstance(node, list):
+        return f"[{' '.join(map(_canonical, node))}]"
+    if not isinstance(node, ast.AST):
+        return ascii(node)
+    fields = dict(ast.iter_fields(node))
+    if isinstance(node, ast.JoinedStr):
+        fields["values"] = _joined(node.values)
+    filled = [
+        f"{name}={_canonical(value)}"
+        for name, value in fields.items()
+        if isinstance(node, ast.Constant) or not (value is None or value == [])
+    ]
+    return f"{type(node).__name__}({' '.join(filled)})"
+
+
+def _joined(pieces: list[Any]) -> list[Any]:
+    """Pieces of an f-string with neighbouring texts made one, and none that are empty."""
+    joined: list[Any] = []
+    for piece in pieces:
+        if not isinstance(piece, ast.Constant):
+            joined.append(piece)
+        elif joined and isinstance(joined[-1], ast.Constant):
+            joined[-1] = ast.Constant(joined[-1].value + piece.value)
+        elif piece.value:
+            joined.append(piece)
+    return joined
 
 
 def cell_code(cell: Any) -> str:
@@ -142,12 +176,12 @@ def code_version(chapter: str | Path) -> str:
         files = sorted(paths.PACKAGE.rglob("*.py"))
         return digest(str(chapter), *_texts((str(path.relative_to(paths.PACKAGE)), path) for path in files))
     source = chapter_source(chapter)
-    codes = [cell_code(cell) for cell in read_source(source).cells if cell.cell_type == "code"]
+    cells = [cell for cell in read_source(source).cells if cell.cell_type == "code"]
     try:
-        found = imported_modules(*codes)
+        found = imported_modules(*(cell.source for cell in cells))
     except ValueError as problem:
         raise ValueError(f"{source.stem}: {problem}") from None
-    return digest(*codes, *_texts(found.items()))
+    return digest(*map(cell_code, cells), *_texts(found.items()))
 
 
 def _texts(modules: Iterable[tuple[str, Path]]) -> list[str]:

@@ -20,12 +20,11 @@ from sphinx.util.docutils import SphinxDirective
 if importlib.util.find_spec("tsl") is None:  # `jupyter-book build .` without the package installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tsl import claims
+from tsl import claims, texts
 from tsl.claims import Claim, Verdict
 
 log = logging.getLogger(__name__)
 
-GROUPS = {"C": "The paper", "S": "The article about it", "X": "Our extensions"}
 MATHJAX = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2", "input/tex/extensions")
 
 
@@ -51,6 +50,12 @@ class _Generated(SphinxDirective):
     def html(self, text: str) -> nodes.raw:
         """Wrap HTML."""
         return nodes.raw("", text, format="html")
+
+    def stored(self, name: str) -> dict[str, Any]:
+        """A record about the ledger, empty if there is none yet."""
+        path = Path(self.env.srcdir) / "results" / "ledger" / f"{name}.json"
+        self.depend_on(path)
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
     def depend_on(self, *files: Path) -> None:
         """Read this page again when one of these files changes."""
@@ -79,13 +84,15 @@ class Ledger(_Generated):
             )
         verdicts = {name: _verdict(measured.get(name)) for name in ledger}
         found: list[nodes.Node] = [self.html(_score(ledger, verdicts))]
-        for letter, title in GROUPS.items():
-            rows = [claim for claim in ledger.values() if claim.id.startswith(letter)]
+        seeds = [record for profile in ("ci", "laptop") if (record := self.stored(f"seeds-{profile}"))]
+        for origin, title in claims.ORIGINS.items():
+            rows = [claim for claim in ledger.values() if claim.origin == origin]
             if rows:
                 section = nodes.section(ids=[nodes.make_id(title)])
                 section += nodes.title(text=title)
                 section += [
-                    self.card(claim, measured.get(claim.id), claim.chapter in executed) for claim in rows
+                    self.card(claim, measured.get(claim.id), claim.chapter in executed, seeds)
+                    for claim in rows
                 ]
                 found.append(section)
         return found
@@ -110,7 +117,9 @@ class Ledger(_Generated):
                 location=self.get_location(),
             )
 
-    def card(self, claim: Claim, measurement: dict[str, Any] | None, reproduced: bool) -> nodes.Node:
+    def card(
+        self, claim: Claim, measurement: dict[str, Any] | None, reproduced: bool, seeds: list[dict[str, Any]]
+    ) -> nodes.Node:
         """One claim."""
         verdict = _verdict(measurement)
         card = nodes.container(
@@ -118,18 +127,31 @@ class Ledger(_Generated):
         )
         card += self.html(
             f'<p class="tsl-claim-head"><strong>{claim.id}</strong> {html.escape(claim.title)} '
-            f'<span class="{verdict.css}">{verdict}</span></p>'
+            f"{claims.badge(claim, verdict)}</p>"
         )
         card += self.myst(claim.statement, "tsl-statement")
+        if claim.stands_in_for:
+            card += self.myst(f"**Stands in for** {claim.stands_in_for}.", "tsl-note")
         if measurement is not None:
-            card += self.html(_checks(measurement))
+            card += self.html(claims.evidence(measurement))
+        if claim.breaks:
+            card += self.myst(f"**Where it breaks.** {claim.breaks}", "tsl-note")
+        card += self.myst(f"**Why these bounds.** {claim.bounds}", "tsl-note")
         link = (
             f"{{ref}}`where it is measured <{claim.label}>`"
             if reproduced and measurement
             else "chapter to come"
         )
-        card += self.myst(f"{claim.source} · {link}", "tsl-source")
+        evidence = ", ".join(claim.evidence)
+        again = "".join(f" · {_again(claim.id, record)}" for record in seeds)
+        card += self.myst(f"{claim.source} · evidence: {evidence}{again} · {link}", "tsl-source")
         return card
+
+
+def _again(name: str, record: dict[str, Any]) -> str:
+    """On how many seeds the verdict was the expected one."""
+    same = record["claims"].get(name, {}).get("as_expected", [])
+    return f"same verdict on {sum(same)} of {len(same)} seeds ({record['profile']})"
 
 
 def _verdict(measurement: dict[str, Any] | None) -> Verdict:
@@ -145,9 +167,9 @@ def _score(ledger: dict[str, Claim], verdicts: dict[str, Verdict]) -> str:
         if count
     )
     lines = []
-    for letter, title in GROUPS.items():
+    for origin, title in claims.ORIGINS.items():
         chips = "".join(
-            _chip(claim, verdicts[name]) for name, claim in ledger.items() if name.startswith(letter)
+            _chip(claim, verdicts[name]) for name, claim in ledger.items() if claim.origin == origin
         )
         lines.append(_chips(f'<span class="tsl-chips-title">{title}</span>', chips))
     return f'<div class="tsl-score"><ul class="tsl-counts">{total}</ul>{"".join(lines)}</div>'
@@ -164,34 +186,67 @@ def _chip(claim: Claim, verdict: Verdict) -> str:
     )
 
 
-def _checks(measurement: dict[str, Any]) -> str:
-    """Table of a claim's checks, in the words of its verdict box."""
-    rows = "".join(claims._row(check) for check in measurement["checks"])
-    return (
-        '<div class="tsl-claim-scroll"><table class="tsl-claim-table"><thead><tr><th>Check</th><th>Measured</th>'
-        "<th>Predicted</th><th><span class='tsl-hidden'>Passed</span></th></tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>"
-    )
+class SeedTable(_Generated):
+    """``{seed-table} ci``: verdicts and measured numbers on several seeds, as ``tsl seeds`` stored them for a profile."""
 
-
-class ClaimMap(_Generated):
-    """``{claim-map}``: which verdicts rest on which function, coloured by verdict and linked to the ledger's cards."""
+    required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        srcdir = Path(self.env.srcdir)
-        ledger = claims.load(srcdir / "book" / "claims.yml")
-        measured = claims.collect(notebooks(srcdir).values())
-        functions = sorted({function for claim in ledger.values() for function in claim.rests_on})
-        lines = []
-        for function in functions:
-            chips = "".join(
-                _chip(claim, _verdict(measured.get(claim.id)))
-                for claim in ledger.values()
-                if function in claim.rests_on
+        record = self.stored(f"seeds-{self.arguments[0]}")
+        ledger = claims.load(Path(self.env.srcdir) / "book" / "claims.yml")
+        rows = []
+        for name, found in record.get("claims", {}).items():
+            checks = "".join(_range(check) for check in found["checks"])
+            title = f"{_seeds(found)} <strong>{name}</strong> {html.escape(ledger[name].title)}"
+            rows.append(
+                f"<details class='tsl-fold'><summary>{title}</summary>"
+                f"{_html_table(['Check', 'Measured, least to most', 'Passes if', 'Passed'], checks)}</details>"
             )
-            name = html.escape(function)
-            lines.append(_chips(f'<code class="tsl-chips-title">{name}</code>', chips))
-        return [self.html(f'<div class="tsl-score">{"".join(lines)}</div>')]
+        return [self.html("".join(rows))]
+
+
+def _seeds(found: dict[str, Any]) -> str:
+    same = found["as_expected"]
+    text = f"{sum(same)} of {len(same)}"
+    name = Verdict.HOLDS if all(same) else Verdict.FAILS
+    return f'<span class="{name.css}">{text}</span>'
+
+
+def _range(check: dict[str, Any]) -> str:
+    """Row of a check: the span of what was measured, and on how many seeds it passed."""
+    values = sorted(float(value) for value in check["measured"])
+    span = " … ".join(dict.fromkeys(texts.number(value) for value in (values[0], values[-1])))
+    kind = {"break": "breaks: ", "mechanism": "the cause: "}.get(check["role"], "")
+    passed = f"{sum(check['passed'])} of {len(check['passed'])}"
+    return _html_row(kind + check["label"], span, check["passes_if"], passed)
+
+
+class BreakingTable(_Generated):
+    """``{breaking-table}``: for every check of the ledger the slips that turn it, as ``tests/test_mutations.py`` found."""
+
+    def run(self) -> list[nodes.Node]:
+        record = self.stored("breaking")
+        ledger = claims.load(Path(self.env.srcdir) / "book" / "claims.yml")
+        rows = []
+        for name, checks in record.items():
+            lines = "".join(_html_row(label, "; ".join(slips)) for label, slips in checks.items())
+            rows.append(
+                f"<details class='tsl-fold'><summary><strong>{name}</strong> {html.escape(ledger[name].title)}</summary>"
+                f"{_html_table(['Check', 'Turned by'], lines)}</details>"
+            )
+        return [self.html("".join(rows))]
+
+
+def _html_row(*cells: str) -> str:
+    return "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
+
+
+def _html_table(head: list[str], rows: str) -> str:
+    titles = "".join(f"<th>{html.escape(title)}</th>" for title in head)
+    return (
+        f'<div class="tsl-claim-scroll"><table class="tsl-claim-table"><thead><tr>{titles}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
 
 
 class RunTable(_Generated):
@@ -204,15 +259,10 @@ class RunTable(_Generated):
         for chapter, notebook in notebooks(srcdir).items():
             origin = notebook["metadata"].get("tsl", {})
             seconds = f"{origin['seconds']:.0f} s" if "seconds" in origin else "—"
-            cells = [chapter, origin.get("profile", "—"), seconds, origin.get("code_version", "—")]
-            rows.append("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells) + "</tr>")
-        head = "<tr><th>Chapter</th><th>Profile</th><th>Took</th><th>Code version</th></tr>"
-        return [
-            self.html(
-                f'<div class="tsl-claim-scroll"><table class="tsl-claim-table"><thead>{head}</thead>'
-                f"<tbody>{''.join(rows)}</tbody></table></div>"
+            rows.append(
+                _html_row(chapter, origin.get("profile", "—"), seconds, origin.get("code_version", "—"))
             )
-        ]
+        return [self.html(_html_table(["Chapter", "Profile", "Took", "Code version"], "".join(rows)))]
 
 
 def drop_thebe(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
@@ -248,7 +298,8 @@ def vendor(app: Sphinx, problem: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register everything."""
     app.add_directive("claim-ledger", Ledger)
-    app.add_directive("claim-map", ClaimMap)
+    app.add_directive("seed-table", SeedTable)
+    app.add_directive("breaking-table", BreakingTable)
     app.add_directive("run-table", RunTable)
     app.add_css_file("tsl.css")
     app.connect(

@@ -61,8 +61,8 @@ class Settings:
 
     @property
     def folder(self) -> Path:
-        """Where executed notebooks of this profile lie."""
-        return paths.EXECUTED / self.profile
+        """Where executed notebooks of this profile lie, and those of another seed than the usual one."""
+        return paths.EXECUTED / (f"{self.profile}-seed-{self.seed}" if self.seed else self.profile)
 
     @property
     def workers(self) -> int:

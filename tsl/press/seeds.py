@@ -1,0 +1,69 @@
+"""Verdicts on other seeds: every chapter run again, and the verdicts and measured numbers in a small record."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tsl import claims, paths, versions
+from tsl.press import chapters
+
+
+def record_of(profile: str) -> Path:
+    """Where the record of a profile lies."""
+    return paths.RESULTS / "ledger" / f"seeds-{profile}.json"
+
+
+def run(settings: chapters.Settings, seeds: int) -> list[str]:
+    """Run every chapter with seeds 0, 1, ... and write the record; returns the chapters that failed.
+
+    A chapter that was run with a seed before, and has not changed, is not run again.
+    """
+    sources, failed, measured = versions.chapters(), [], {}
+    for seed in range(seeds):
+        print(f"seed {seed}", flush=True)
+        each = replace(settings, seed=seed)
+        failed += [f"{name} (seed {seed})" for name in chapters.report(chapters.execute(sources, each))]
+        executed = [notebook for source in sources if (notebook := chapters.read_executed(source, each))]
+        measured[seed] = claims.collect(executed)
+    if not failed:
+        code = {source.stem: versions.code_version(source) for source in sources}
+        record = {"profile": settings.profile, "code": code, "claims": gathered(measured)}
+        text = json.dumps(record, indent=1, ensure_ascii=False)
+        paths.write_whole(record_of(settings.profile), text + "\n")
+    return failed
+
+
+def gathered(measured: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """For each claim its verdict on each seed, and for each of its checks what was measured and whether it passed."""
+    ledger = [name for name in claims.load() if all(name in each for each in measured.values())]
+    return {name: _claim([each[name] for each in measured.values()]) for name in ledger}
+
+
+def _claim(found: list[dict[str, Any]]) -> dict[str, Any]:
+    columns = zip(*(each["checks"] for each in found), strict=True)
+    return {
+        "verdicts": [each["verdict"] for each in found],
+        "as_expected": [each["as_expected"] for each in found],
+        "checks": [
+            {
+                "label": checks[0]["label"],
+                "role": checks[0]["role"],
+                "measured": [check["measured"] for check in checks],
+                "passes_if": _same(check["passes_if"] for check in checks),
+                "passed": [check["passed"] for check in checks],
+            }
+            for checks in columns
+        ],
+    }
+
+
+def _same(texts: Iterable[str]) -> str:
+    """The bound that all seeds share, or the several."""
+    return " / ".join(dict.fromkeys(texts))
+
+
+def flips(record: dict[str, Any]) -> list[str]:
+    """Claims whose verdict is not the same, or not the expected one, on every seed of a record."""
+    return [name for name, claim in record["claims"].items() if not all(claim["as_expected"])]
