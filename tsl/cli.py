@@ -1,13 +1,17 @@
-"""Command line: ``tsl book | publish | execute | seeds | serve | sweep | think | plan | diagnose``.
+"""Command line: ``tsl book | publish | execute | seeds | verify | serve | sweep | think | plan | diagnose``.
 
 Wrong arguments end with a message and exit status 2 before anything is written.
 """
 
 import contextlib
+import fcntl
 import functools
 import http.server
 import importlib
+import io
 import json
+import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,12 +23,15 @@ from tsl import paths, texts, versions
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status (0 well, 1 something failed, 2 wrong arguments, 130 interrupted)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without a sign for π shows another
     try:
         return tsl.main(arguments, prog_name="tsl", standalone_mode=False) or 0
     except click.ClickException as problem:
         problem.show()
         return problem.exit_code
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted: what was finished is kept", err=True)
         return 130
 
@@ -43,6 +50,30 @@ def _arguments() -> Any:
         raise click.UsageError(str(problem)) from None
 
 
+def _in_a_clone() -> None:
+    """Refuse to run chapters where there are none, such as beside an installed package."""
+    if not versions.chapters():
+        raise click.ClickException(
+            f"there are no chapters in {paths.NOTEBOOKS}: run this in a clone of the book, or set TSL_ROOT to one"
+        )
+
+
+@contextlib.contextmanager
+def _alone() -> Any:
+    """Hold the build folder: two builds at once would take each other's files away."""
+    paths.BUILD.mkdir(parents=True, exist_ok=True)
+    with open(paths.BUILD / ".lock", "w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise click.ClickException(
+                f"another build is at work in {paths.BUILD}: wait until it ends"
+            ) from None
+        for left in paths.EXECUTED.rglob(".*.partial"):  # of a build that was killed
+            left.unlink(missing_ok=True)
+        yield
+
+
 _DEVICE = click.option("--device", default="cpu", help="where tensors live: cpu, cuda or cuda:N")
 
 
@@ -57,6 +88,7 @@ def _settings(command: Callable[..., int]) -> Callable[..., int]:
     def checked(profile: str, device: str, seed: int, **options: Any) -> int:
         from tsl.press.chapters import Settings
 
+        _in_a_clone()
         with _arguments():
             settings = Settings.checked(profile, device, seed)
         return command(settings, **options)
@@ -70,7 +102,8 @@ def book(settings: Any, force: bool) -> int:
     """Run the chapters that changed and render the book."""
     from tsl.press import site
 
-    return site.make(settings, force=force)
+    with _alone():
+        return site.make(settings, force=force)
 
 
 @tsl.command()
@@ -89,9 +122,10 @@ def publish(settings: Any, force: bool) -> int:
     """Run what changed and copy the notebooks over notebooks/*.ipynb."""
     from tsl.press import chapters
 
-    if status := _execute(versions.chapters(), settings, force):
-        return status
-    changed = [f"published {path.relative_to(paths.ROOT)}" for path in chapters.publish(settings)]
+    with _alone():
+        if status := _execute(versions.chapters(), settings, force):
+            return status
+        changed = [f"published {path.relative_to(paths.ROOT)}" for path in chapters.publish(settings)]
     click.echo("\n".join(changed) or "all notebooks were published")
     return 0
 
@@ -107,13 +141,33 @@ def seeds(profile: str, device: str, seeds: int) -> int:
 
     with _arguments():
         settings = Settings.checked(profile, device, 0)
-    if failed := press.run(settings, seeds):
+    if failed := press.measure(settings, seeds):
         raise click.ClickException(f"no record was written: {', '.join(failed)} failed")
     path = press.record_of(profile)
     flips = press.flips(json.loads(path.read_text(encoding="utf-8")))
     click.echo(f"written: {path.relative_to(paths.ROOT)}")
     click.echo(f"not as expected on every seed: {', '.join(flips) or 'none'}")
     return int(bool(flips))
+
+
+@tsl.command()
+@click.option("--profile", type=click.Choice(["ci", "laptop"]), default="ci", help="size of the experiments")
+@click.option("--seeds", default="0", metavar="N,N,...", help="which of the recorded seeds")
+def verify(profile: str, seeds: str) -> int:
+    """Run all chapters again and compare every number and verdict with the committed ones (exit status 0: reproduced)."""
+    from tsl.press import verify as press
+    from tsl.press.chapters import Settings
+
+    _in_a_clone()
+    if not re.fullmatch(r"\d+(,\d+)*", seeds):
+        raise click.UsageError(f"seeds must look like 0,1,2, got {seeds!r}")
+    rows, problems = press.again(Settings(profile), [int(seed) for seed in seeds.split(",")])
+    click.echo(press.lines(rows))
+    for problem in problems:
+        click.echo(problem, err=True)
+    lost = sorted({row.claim for row in rows if not row.reproduced})
+    click.echo(f"{len(rows)} verdicts compared, not reproduced: {', '.join(lost) or 'none'}")
+    return int(bool(lost or problems))
 
 
 def _execute(sources: list[Path], settings: Any, force: bool) -> int:
@@ -135,9 +189,22 @@ def serve(port: int) -> int:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
+        def send_head(self) -> Any:
+            try:
+                return super().send_head()
+            except ValueError:  # an address that no file can have
+                return self.send_error(404)
+
+    class Server(http.server.ThreadingHTTPServer):
+        """Says nothing when a browser closes a connection."""
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            if not isinstance(sys.exc_info()[1], ConnectionError):
+                super().handle_error(request, client_address)
+
     handler = functools.partial(Handler, directory=str(paths.SITE))
     try:
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
+        server = Server(("127.0.0.1", port), handler)
     except OSError as problem:
         raise click.ClickException(f"cannot listen at port {port}: {problem.strerror}") from None
     click.echo(f"The book is at http://127.0.0.1:{server.server_port}/ (Ctrl-C ends)")
