@@ -257,7 +257,8 @@ def cot_error(gamma: Float[Tensor, "d d"], law: Features, m: int, steps: int) ->
             for i in range(k - 1 - j):
                 total = total + 2 * torch.trace(powers[i] @ core @ powers[k - 2 - i - j] @ powers[k].mT)
         errors.append(total)
-    return torch.stack(errors)
+    curve = torch.stack(errors)
+    return torch.where(curve.isnan(), torch.inf, curve)  # what has overflown is infinite, not unknown
 
 
 def spectrum_edge(gamma: Float[Tensor, "d d"], cov: Float[Tensor, "d d"], m: int) -> float:
