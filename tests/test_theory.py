@@ -364,7 +364,10 @@ def test_what_overflows_is_infinite_and_not_unknown():
     eye = torch.eye(3, dtype=torch.float64)
     assert theory.cot_error_limit(0.1 * eye, eye + 0.1, 10**4) == math.inf
     assert theory.depth_law(1.0, 0.1, 10**4) == math.inf
-    assert theory.cot_error(1e-30 * eye, eye + 0.1, 5, 7)[-1] == math.inf
+    curve = theory.cot_error(1e-30 * eye, eye + 0.1, 5, 9)
+    assert len(curve) == 10
+    assert curve[1].item() == pytest.approx(theory.direct_error(1e-30 * eye, eye + 0.1, 5))
+    assert (curve[6:] == math.inf).all()
     assert theory.marchenko_pastur_error(1.0, 0.1, 10**4) == math.inf
 
 

@@ -237,6 +237,9 @@ def cot_error(gamma: Float[Tensor, "d d"], law: Features, m: int, steps: int) ->
     powers = [_identity(step)]
     for _ in range(steps):
         powers.append((_identity(step) - step) @ powers[-1])
+    # What overflows is infinite, and so is all that follows.
+    reach = next((k - 1 for k, power in enumerate(powers) if not (power @ power.mT).isfinite().all()), steps)
+    lost, steps = steps - reach, reach
 
     def noise(middle: Tensor) -> Tensor:
         return second_moment(law, m, middle) - law.second @ middle @ law.second
@@ -257,8 +260,8 @@ def cot_error(gamma: Float[Tensor, "d d"], law: Features, m: int, steps: int) ->
             for i in range(k - 1 - j):
                 total = total + 2 * torch.trace(powers[i] @ core @ powers[k - 2 - i - j] @ powers[k].mT)
         errors.append(total)
-    curve = torch.stack(errors)
-    return torch.where(curve.isnan(), torch.inf, curve)  # what has overflown is infinite, not unknown
+    curve = torch.cat([torch.stack(errors), torch.full((lost,), torch.inf).to(step)])
+    return torch.where(curve.isnan(), torch.inf, curve)
 
 
 def spectrum_edge(gamma: Float[Tensor, "d d"], cov: Float[Tensor, "d d"], m: int) -> float:
