@@ -186,6 +186,44 @@ _ALL = [
             )
         ),
     ),
+    # --- chapter 5
+    Mutant(
+        "theory.depth_law",
+        "the exponent 4k for 2k",
+        lambda right: lambda ratio, g, k: right(ratio, g, 2 * k),
+    ),
+    Mutant(
+        "cot.pseudo_newton",
+        "every second thought is lost",
+        lambda right: (
+            lambda moments, gamma, steps: right(moments, gamma, steps)[
+                :, [(k + 1) // 2 for k in range(steps + 1)]
+            ]
+        ),
+        chapters=("05_scaling_law",),
+    ),
+    Mutant(
+        "cot.sampled_errors",
+        "prompts that show the whole covariance, Σ̂ = Σ",
+        lambda right: lambda gamma, law, m, *rest: right(gamma, law, 10**7, *rest),
+        chapters=("05_scaling_law",),
+    ),
+    Mutant(
+        "errors.propagated_error",
+        "a step twice as long",
+        lambda right: lambda gram, gamma, steps: right(2 * gram, gamma, steps),
+        chapters=("05_scaling_law",),
+    ),
+    Mutant(
+        "covariance.wishart",
+        "prompts that show the whole covariance, Σ̂ = Σ",
+        lambda right: (
+            lambda cov, m, size, generator=None: right(
+                cov, 10**7 if isinstance(m, int) else [10**7] * len(m), size, generator
+            )
+        ),
+        chapters=("05_scaling_law",),
+    ),
     Mutant(
         "lsa.train_population",
         "labels that know nothing of the features' covariance",

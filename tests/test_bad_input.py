@@ -280,6 +280,10 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
         {"ratio": 0.5, "g": 1.0, "k": 2},
         {"ratio": not_number(0.0), "g": not_number(0.0), "k": not_count(0)},
     ),
+    theory.depth_law: (
+        {"ratio": 0.5, "g": 1.0, "k": 2},
+        {"ratio": not_number(0.0), "g": not_number(0.0), "k": not_count(1)},
+    ),
     lsa.embed: (
         {"prompts": BATCH, "w0": BATCH.w},
         {"prompts": NOT_PROMPTS, "w0": [(torch.ones(2, 4), "got (2, 4)"), (["a"], "got ['a']")]},
