@@ -476,5 +476,34 @@ _ALL = [
         "takes what was met for what was not",
         lambda right: lambda *args: right(*args)[::-1],
     ),
+    # --- small choices
+    Mutant(
+        "lab.small_choices.think_under",
+        "a normaliser that never counts thoughts",
+        lambda right: lambda model, prompts, w0, steps, counts=False: right(model, prompts, w0, steps),
+    ),
+    Mutant(
+        "lab.small_choices.free_c",
+        "forgets the outer square root",
+        lambda right: lambda gamma, c0=1.0: right(gamma, c0) ** 2,
+    ),
+    Mutant(
+        "lsa.embed",
+        "every chain starts at zero",
+        lambda right: lambda prompts, w0=None: right(prompts),
+        chapters=("12_small_choices",),
+    ),
+    Mutant(
+        "errors.geometric_mean",
+        "the sign of the logarithm",
+        lambda right: lambda values, dim=0: 1 / right(values, dim),
+        chapters=("12_small_choices",),
+    ),
+    Mutant(
+        "theory.second_moment",
+        "forgets that a finite prompt spreads its covariance",
+        lambda right: lambda law, n, middle=None: right(law, 10**9, middle),
+        chapters=("12_small_choices",),
+    ),
 ]
 MUTANTS = {mutant.name: mutant for mutant in _ALL}
