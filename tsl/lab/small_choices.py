@@ -190,7 +190,7 @@ class Bench:
         seen = join(parts)
         cross, w = seen.cross.to(choice.dtype), seen.w.to(choice.dtype)
         second = cross.mT @ cross / len(w)
-        return lsa.train_population(cross.mT @ w / len(w), (second + second.mT) / 2, 1000)[0]
+        return lsa.train_population(cross.mT @ w / len(w), (second + second.mT) / 2, 1000)[0].to(choice.dtype)
 
     def starts(self, w: Tensor, generator: torch.Generator) -> Tensor:
         """Estimates ŵ_0 like some weights."""
@@ -308,8 +308,7 @@ def _catalogues(
     for index in range(count):
         generator = bench.stream(f"catalogue {index}")
         tasks = catalogues.catalogue(d, 3, catalogues.turned(0.2), generator)
-        top = torch.linalg.eigvalsh(tasks.covs)[:, -1, None, None]
-        covs = tasks.covs / top if bench.choice.swapped else tasks.covs
+        covs = (tasks.top_one() if bench.choice.swapped else tasks).covs
         yield replace(tasks, covs=torch.stack([bench.turn(cov) for cov in covs])), generator
 
 
@@ -337,9 +336,7 @@ def foreseen_mass(share: float, d: int = 20) -> float:
 def _selection(bench: Bench) -> Reading:
     masses, target = [], bench.features(0.8, d=20)
     for tasks, generator in _catalogues(bench):
-        pairs = zip(tasks.covs, tasks.lengths, strict=True)
-        seen = torch.cat([covariance.wishart(cov, n, 1, generator) for cov, n in pairs])
-        masses.append(tasks.masses(selection.select_tasks_qp(seen, target)))
+        masses.append(tasks.masses(selection.select_tasks_qp(tasks.seen(generator).covs, target)))
     mass = torch.stack(masses).mean(0)
     return Reading(mass[3].item(), bool(mass[3] > mass[:3].max()))
 
