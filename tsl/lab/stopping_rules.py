@@ -48,7 +48,7 @@ def answers(
     centre = stopping.posterior_mean(test)
     chosen = {
         "oracle": error.argmin(1),
-        "posterior": stopping.first_turn((chain - centre[:, None]).square().sum(-1), patience=4),
+        "posterior": stopping.stop_step(chain, test),
         "held out": stopping.first_turn(stopping.held_out_error(model, test, steps), patience=2),
         "residual": stopping.first_turn(stopping.residual(chain, test)),
         "increments": stopping.divergence_step(chain),
@@ -180,7 +180,11 @@ def fresh_settings() -> dict[str, list[Setting]]:
             for m in (d // 2 + d % 2, round(1.2 * d), 4 * d):
                 for noise in (0.0, 0.2, 1.0):
                     setting = Setting(cov, cov, 2 * d, m, noise)
-                    also = {"m < d": m < d, "exact labels": noise == 0, "noise as loud as the signal": noise == 1}
+                    also = {
+                        "m < d": m < d,
+                        "exact labels": noise == 0,
+                        "noise as loud as the signal": noise == 1,
+                    }
                     for row in (name, f"d = {d}", *(mark for mark, true in also.items() if true)):
                         rows[row].append(setting)
     rows["trained on another spectrum"] = [
