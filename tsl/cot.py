@@ -27,7 +27,7 @@ Baseline = Callable[[Prompts, int], Tensor]
 
 def chain_of_thought(model: Thinker | Baseline, prompts: Prompts, steps: int) -> Float[Tensor, "B k d"]:
     """Chain ŵ_0, ..., ŵ_steps of a model with a method ``think(prompts, steps)``, or of a baseline ``model(prompts, steps)``."""
-    _validate.at_least("steps", steps, 0)
+    steps = _validate.at_least("steps", steps, 0)
     _validate.instance("prompts", prompts, Prompts)
     think = getattr(model, "think", model)
     if not callable(think):
@@ -46,17 +46,17 @@ def pseudo_newton(moments: Moments, gamma: Float[Tensor, "*B d d"], steps: int) 
     operations a prompt, whatever m. Γ, of shape (d, d) or (B, d, d), is the inverse of the preconditioner, shared or one for each
     prompt; the chain has shape (B, steps + 1, d).
     """
-    _validate.at_least("steps", steps, 0)
+    steps = _validate.at_least("steps", steps, 0)
     _validate.instance("moments", moments, Moments)
-    _validate.invertible("gamma", gamma, batch=True)
+    gamma = _validate.invertible("gamma", gamma, batch=True)
     _validate.same_dimension(gamma=gamma, w=moments.w)
     if gamma.dim() == 3 and len(gamma) != len(moments.w):
         raise ValueError(
             f"gamma must hold one matrix or one for each of {len(moments.w)} prompts, got {len(gamma)}"
         )
-    step = torch.linalg.solve(gamma, moments.gram)
-    drift = torch.linalg.solve(gamma, moments.cross.unsqueeze(-1)).squeeze(-1)
-    chain = [torch.zeros_like(moments.w)]
+    step = torch.linalg.solve(gamma, moments.gram.double())
+    drift = torch.linalg.solve(gamma, moments.cross.double().unsqueeze(-1)).squeeze(-1)
+    chain = [torch.zeros_like(drift)]
     for _ in range(steps):
         chain.append(chain[-1] - torch.einsum("bij,bj->bi", step, chain[-1]) + drift)
     return torch.stack(chain, dim=1)
