@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tsl import baselines, covariance, laws
+from tsl import baselines, cot, covariance, laws, prompts
 
 Function = Callable[..., Any]
 
@@ -420,6 +420,87 @@ _ALL = [
         "stopping.stop_step",
         "never stops early",
         lambda right: lambda chain, *args, **kwargs: 0 * right(chain, *args, **kwargs) + chain.shape[1] - 1,
+    ),
+    Mutant(
+        "stopping.held_out_error",
+        "scores the examples that the model was shown",
+        lambda right: (
+            lambda model, prompts, steps, folds=20: (
+                (prompts.y[:, None] - cot.chain_of_thought(model, prompts, steps) @ prompts.x.mT)
+                .square()
+                .mean(-1)
+            )
+        ),
+        ("06_overthinking",),
+    ),
+    Mutant(
+        "stopping.held_out_error",
+        "hides half of the prompt",
+        lambda right: lambda model, prompts, steps, folds=20: right(model, prompts, steps, 2),
+        ("06_overthinking",),
+    ),
+    Mutant(
+        "stopping.residual",
+        "scores the thought before",
+        lambda right: (
+            lambda chain, prompts: torch.cat([right(chain, prompts)[:, :1], right(chain, prompts)[:, :-1]], 1)
+        ),
+        ("06_overthinking",),
+    ),
+    Mutant(
+        "stopping.increment_ratio",
+        "compares squares",
+        lambda right: lambda chain: right(chain).square(),
+        ("06_overthinking",),
+    ),
+    Mutant(
+        "stopping.posterior_mean",
+        "believes in weights as large as the noise",
+        lambda right: lambda prompts, ratio=None: right(prompts, 1.0),
+        ("06_overthinking",),
+    ),
+    Mutant(
+        "stopping.posterior_mean",
+        "a factor of two",
+        lambda right: lambda prompts, ratio=None: 2 * right(prompts, ratio),
+        ("06_overthinking",),
+    ),
+    Mutant(
+        "lab.stopping_rules.regret",
+        "compares with the worst fixed step",
+        lambda right: (
+            lambda error, answered, draws: {
+                "mean": answered[draws].mean(1) / error[draws].mean(1).max(1).values,
+                "median": answered[draws].median(1).values / error[draws].median(1).values.max(1).values,
+            }
+        ),
+        ("06_overthinking",),
+    ),
+    # --- thinking
+    Mutant(
+        "cot.pseudo_newton",
+        "a step twice as long",
+        lambda right: lambda moments, gamma, steps: right(moments, gamma / 2, steps),
+        ("06_overthinking",),
+    ),
+    Mutant(
+        "cot.sampled_errors",
+        "every thought but the first is lost",
+        lambda right: (
+            lambda *args, **named: (
+                lambda error: torch.cat([error[:, :2], error[:, 1:2].expand(-1, error.shape[1] - 2)], 1)
+            )(right(*args, **named))
+        ),
+        ("06_overthinking",),
+    ),
+    Mutant(
+        "cot.chain_lessons",
+        "asks for all of the way at each step",
+        lambda right: (
+            lambda moments, damping, length: (
+                lambda lessons: prompts.Moments(lessons.gram, lessons.cross, lessons.w / damping)
+            )(right(moments, damping, length))
+        ),
     ),
     # --- trained models and logs
     Mutant(

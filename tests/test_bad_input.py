@@ -252,6 +252,14 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
             "k": not_count(0),
         },
     ),
+    theory.overthinking_trace: (
+        {"gamma": EYE, "law": EYE, "k": 2},
+        {
+            "gamma": [*NOT_SQUARE, *SINGULAR, *OTHER_SIZE],
+            "law": [*NOT_COVARIANCE, *OTHER_SIZE],
+            "k": not_count(0),
+        },
+    ),
     theory.cot_error_bound: (
         {"law": EYE, "n": 4, "k": 2},
         {"law": NOT_COVARIANCE, "n": not_count(1), "k": not_count(0)},
@@ -387,6 +395,14 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
             "moments": NOT_MOMENTS,
             "gamma": [*NOT_SQUARE, *SINGULAR, *OTHER_SIZE, (EYE.expand(5, 3, 3), "got 5")],
             "steps": not_count(0),
+        },
+    ),
+    cot.chain_lessons: (
+        {"moments": MOMENTS, "damping": 0.5, "length": 2},
+        {
+            "moments": NOT_MOMENTS,
+            "damping": [*not_number(0.0), (1.5, "got 1.5")],
+            "length": not_count(1),
         },
     ),
     cot.sampled_errors: (

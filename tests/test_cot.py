@@ -105,3 +105,48 @@ def test_a_diverging_chain_grows_at_the_spectral_radius():
     torch.testing.assert_close(
         size[:, 200] / size[:, 199], torch.full((3,), radius).double(), rtol=1e-3, atol=0
     )
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.7])
+def test_training_the_full_model_on_chains_damps_it(noise: float) -> None:
+    """Gradient descent on the model's own forward pass, from thoughts (1 − (1 − η)^i) w*, against the theory."""
+    eta, length, n = 0.3, 3, 12
+    cov = covariance.power_law(3, 0.5)
+    batch = prompts.sample_prompts(cov, n, 6000, noise, generator(4))
+    model = lsa.LinearSelfAttention(3)
+    optimizer = torch.optim.Adam([model.value], lr=0.02)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 150)
+    for _ in range(150):
+        loss = torch.zeros((), dtype=torch.float64)
+        for i in range(length):
+            here, there = (1 - (1 - eta) ** j for j in (i, i + 1))
+            answer = model.answer(lsa.embed(batch, here * batch.w))[:, 4:7]
+            loss = loss + (answer - there * batch.w).square().sum(-1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    louder = noise * (length / sum((1 - eta) ** (2 * i) for i in range(length))) ** 0.5
+    expected = eta * torch.linalg.inv(theory.gamma(cov, n, louder))
+    assert errors.relative_distance(model.preconditioner().detach(), expected) < 0.06
+    least = lsa.empirical_optimum(cot.chain_lessons(batch.moments(), eta, length))
+    assert errors.relative_distance(model.preconditioner().detach(), least) < 0.02
+
+
+@given(damping=st.floats(0.05, 1.0), length=st.integers(1, 6), seed=st.integers(0, 10**6))
+@settings(max_examples=20, deadline=None)
+def test_exact_labels_make_every_lesson_of_a_chain_the_same(damping: float, length: int, seed: int) -> None:
+    moments = prompts.sample_moments(covariance.power_law(3, 1.0), 6, 12, generator=generator(seed))
+    lessons = cot.chain_lessons(moments, damping, length)
+    assert len(lessons.w) == 12 * length
+    one = lsa.empirical_optimum(moments)
+    torch.testing.assert_close(lsa.empirical_optimum(lessons), damping * one, rtol=1e-5, atol=1e-8)
+    direct = cot.chain_lessons(moments, 1.0, 1)
+    assert torch.equal(direct.cross, moments.cross)
+    assert torch.equal(direct.w, moments.w)
+
+
+def test_damping_beyond_one_is_named(refuses) -> None:
+    moments = prompts.sample_moments(torch.eye(2, dtype=torch.float64), 6, 3, generator=generator())
+    with refuses("damping must lie in"):
+        cot.chain_lessons(moments, 1.5, 2)

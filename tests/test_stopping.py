@@ -120,7 +120,7 @@ def test_exact_labels_of_enough_examples_give_the_true_weights(m: int) -> None:
     if m > 5:
         assert (centre - batch.w).norm(dim=1).max() < 1e-5 * batch.w.norm(dim=1).max()
         assert torch.equal(
-            stopping.stop_step(chain, batch), stopping.first_turn(errors.squared_error(chain, batch.w), 2)
+            stopping.stop_step(chain, batch), stopping.first_turn(errors.squared_error(chain, batch.w), 4)
         )
     exact = stopping.posterior_mean(batch, 0.0)
     torch.testing.assert_close(exact, batch.w, rtol=1e-6, atol=1e-6)
@@ -238,15 +238,15 @@ def test_posterior_rule_beats_the_best_fixed_step_and_one_step() -> None:
 
 @pytest.mark.parametrize(("m", "noise"), [(3, 0.0), (6, 0.5), (12, 1.0)])
 def test_rule_decides_online(m: int, noise: float) -> None:
-    """A reader who has seen a chain only up to two steps past the chosen one chooses the same, whatever follows."""
+    """A reader who has seen a chain only up to four steps past the chosen one chooses the same, whatever follows."""
     chain, batch, _ = think(0.3, 8, m, noise, size=60)
     chosen = stopping.stop_step(chain, batch)
     assert len(chosen.unique()) > 1
     for index, step in enumerate(chosen.tolist()):
         one = prompts.Prompts(batch.x[[index]], batch.y[[index]], batch.w[[index]])
-        prefix = chain[[index], : step + 3]
+        prefix = chain[[index], : step + 5]
         assert stopping.stop_step(prefix, one).item() == step
-        if step + 2 <= STEPS:  # the rule had seen enough: even the best answer comes too late
+        if step + 4 <= STEPS:  # the rule had seen enough: even the best answer comes too late
             best = stopping.posterior_mean(one)[:, None]
             assert stopping.stop_step(torch.cat([prefix, best], 1), one).item() == step
 

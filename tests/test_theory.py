@@ -332,6 +332,35 @@ def test_a_direction_without_variance_is_no_overthinking(dtype):
         assert theory.overthinks(theory.gamma(cov, 10) / 4, cov)
 
 
+@settings(max_examples=30, deadline=None)
+@given(train=spectra, seed=st.integers(0, 1000), k=st.integers(0, 8), n=st.integers(2, 60))
+def test_trace_of_overthinking_is_below_the_error_by_no_more_than_the_condition_allows(
+    train: list[float], seed: int, k: int, n: int
+) -> None:
+    """tr S^{2k} ≤ ‖(I − Γ⁻¹Σ)^k‖² ≤ ½(κ + 1/κ) tr S^{2k}, with equality on the left where Γ and Σ commute."""
+    gamma = theory.gamma(torch.diag(torch.tensor(train, dtype=torch.float64)), n)
+    cov = turned(train[::-1], seed)
+    trace, error = theory.overthinking_trace(gamma, cov, k), theory.cot_error_limit(gamma, cov, k)
+    kappa = torch.linalg.cond(gamma).item()
+    assert trace <= error * (1 + 1e-9) + 1e-12
+    assert error <= 0.5 * (kappa + 1 / kappa) * trace * (1 + 1e-9) + 1e-12
+    root = torch.linalg.inv(covariance.square_root(gamma))
+    step = torch.eye(len(train), dtype=torch.float64) - root @ cov @ root
+    assert trace == pytest.approx(torch.linalg.matrix_power(step, 2 * k).trace().item(), rel=1e-8, abs=1e-12)
+    aligned = torch.diag(torch.tensor(train[::-1], dtype=torch.float64))
+    same = theory.cot_error_limit(gamma, aligned, k)
+    assert theory.overthinking_trace(gamma, aligned, k) == pytest.approx(same, rel=1e-8, abs=1e-12)
+
+
+def test_chains_on_endless_prompts_err_as_the_limit_says() -> None:
+    """At m = 10⁸ only w is sampled: the same algebra on both sides, and therefore no evidence in a chapter."""
+    gamma = theory.gamma(covariance.power_law(4, 1.0), 20)
+    cov = turned([1.0, 0.5, 2.0, 0.1])
+    found = cot.sampled_errors(gamma, cov, 10**8, 6, 4000, generator=generator(7))
+    expected = [theory.cot_error_limit(gamma, cov, k) for k in range(7)]
+    assert errors.z_scores(found[:, 1:], torch.tensor(expected[1:])).abs().max() < 4.5
+
+
 @pytest.mark.parametrize(
     ("ratio", "g"), [(1.0, 2.5), (1.0, 1.8), (0.25, 1.6), (0.25, 1.25), (0.25, 1.1), (0.1, 1.2), (2.0, 3.2)]
 )

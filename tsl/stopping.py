@@ -155,10 +155,11 @@ def stop_step(
 
     Given the prompt, the expected error of an estimate is E[‖ŵ − w‖²] = ‖ŵ − w̄‖² + constant, where w̄ is the
     posterior mean: among the steps of a chain the closest to w̄ is the best choice on average, with or
-    without noise and for m < d (our rule). It stops online, at most two steps past the turn. The prompts' `w` is not used;
+    without noise and for m < d (our rule). It stops online, at most four steps past the turn: the
+    distance of a chain that converges can rise for a while. The prompts' `w` is not used;
     `ratio` is that of `posterior_mean`. Where w̄ can be had it is the better answer: the rule says what a reader of the
     chain could reach. `held_out_error` and `residual`, with `first_turn`, do not need it.
     """
     _check_pair(chain, prompts)
     centre = posterior_mean(prompts, ratio)
-    return first_turn((chain - centre[:, None]).square().sum(-1), patience=2)
+    return first_turn((chain - centre[:, None]).square().sum(-1), patience=4)

@@ -22,8 +22,6 @@ from tsl.cot import Baseline, Thinker
 from tsl.prompts import Prompts
 
 RULES = ("oracle", "w̄ itself", "posterior", "held out", "residual", "increments")
-#: Those that do not need the task solved.
-UNSOLVED = ("held out", "residual", "increments")
 
 
 def answers(
@@ -50,7 +48,7 @@ def answers(
     centre = stopping.posterior_mean(test)
     chosen = {
         "oracle": error.argmin(1),
-        "posterior": stopping.first_turn((chain - centre[:, None]).square().sum(-1), patience=2),
+        "posterior": stopping.stop_step(chain, test),
         "held out": stopping.first_turn(stopping.held_out_error(model, test, steps), patience=2),
         "residual": stopping.first_turn(stopping.residual(chain, test)),
         "increments": stopping.divergence_step(chain),
@@ -174,14 +172,20 @@ def fresh_settings() -> dict[str, list[Setting]]:
     Test prompts have half, 1.2 and 4 times as many examples as dimensions.
     """
     names = ("spiked", "exponential", "isotropic")
-    rows: dict[str, list[Setting]] = {name: [] for name in (*names, "d = 3", "d = 40", "m < d")}
+    marks = (*names, "d = 3", "d = 40", "m < d", "exact labels", "noise as loud as the signal")
+    rows: dict[str, list[Setting]] = {mark: [] for mark in marks}
     for name in names:
         for d in (3, 40):
             cov = unit_spectrum(name, d)
             for m in (d // 2 + d % 2, round(1.2 * d), 4 * d):
                 for noise in (0.0, 0.2, 1.0):
                     setting = Setting(cov, cov, 2 * d, m, noise)
-                    for row in (name, f"d = {d}", *(["m < d"] if m < d else [])):
+                    also = {
+                        "m < d": m < d,
+                        "exact labels": noise == 0,
+                        "noise as loud as the signal": noise == 1,
+                    }
+                    for row in (name, f"d = {d}", *(mark for mark, true in also.items() if true)):
                         rows[row].append(setting)
     rows["trained on another spectrum"] = [
         Setting(unit_spectrum(name, 10), unit_spectrum(other, 10), 40, m, 0.2)
