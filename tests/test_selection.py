@@ -46,7 +46,7 @@ def slopes(covs: torch.Tensor, target: torch.Tensor, weights: torch.Tensor) -> t
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
-    d=st.integers(1, 7),
+    d=st.integers(2, 7),
     copies=st.integers(1, 4),
     alpha=st.floats(0, 1.5),
     spread=st.floats(0, 4),
