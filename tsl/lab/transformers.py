@@ -16,9 +16,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tsl import _validate, cot, covariance, errors, gpt, lsa, stopping, theory, training
-from tsl.lab import records
+from tsl.lab import parallel, records
 from tsl.lab.records import Record
 from tsl.prompts import Prompts, sample_prompts
+
+#: Chains about random halves of a prompt: how many are taken together, thoughts of each, and prompts they are tried on.
+TOGETHER = (1, 2, 4, 8)
+SHORT_CHAIN = 8
+PARALLEL_PROMPTS = 500
 
 #: Settings of the paper's size, as far as it tells them; on a GPU ``precision="bf16"`` is faster.
 PAPER: Mapping[str, Any] = {
@@ -191,6 +196,8 @@ def evaluate(model: cot.Thinker, prompts: Prompts, steps: int) -> dict[str, Any]
             mean error, and mean step, where every chain is stopped by `tsl.stopping.stop_step`;
         ``oracle``
             mean error at the best step common to all chains.
+
+        And of thinking in parallel, on the first `PARALLEL_PROMPTS` prompts (see `in_parallel`): ``alone``, ``mean``, ``vote``.
     """
     chain = cot.chain_of_thought(model, prompts, steps).double()
     error = errors.squared_error(chain, prompts.w)
@@ -206,7 +213,47 @@ def evaluate(model: cot.Thinker, prompts: Prompts, steps: int) -> dict[str, Any]
         "stopped": error.gather(1, stop[:, None]).mean().item(),
         "stop_step": stop.double().mean().item(),
         "oracle": error.mean(0).min().item(),
+        **in_parallel(model, prompts, chain),
     }
+
+
+def in_parallel(model: cot.Thinker, prompts: Prompts, chain: Float[Tensor, "B k d"]) -> dict[str, Any]:
+    """One chain about whole prompts against several about random halves, on the first `PARALLEL_PROMPTS` prompts.
+
+    Returns
+    -------
+    dict
+        ``alone``: mean error of the chain given, for every step from 0; ``mean`` and ``vote``: for every number of chains
+        in `TOGETHER` the mean error of their mean and of their coordinates' median, for every step to `SHORT_CHAIN`.
+    """
+    few = _first(prompts)
+    steps = min(SHORT_CHAIN, chain.shape[1] - 1)
+    generator = torch.Generator().manual_seed(7_000_033)
+    chains = parallel.chains_about_halves(model, few, max(TOGETHER), steps, generator).double()
+
+    def error(vote: bool) -> list[list[float]]:
+        joined = (parallel.together(chains, count, vote) for count in TOGETHER)
+        return [errors.squared_error(answer, few.w).mean(0).tolist() for answer in joined]
+
+    alone = errors.squared_error(chain[: len(few.w)], few.w).mean(0).tolist()
+    return {"alone": alone, "mean": error(False), "vote": error(True)}
+
+
+def windowed(model: cot.Thinker, prompts: Prompts, steps: int, window: int) -> dict[str, Any]:
+    """Mean error of chains that never read more estimates than ``window``, for every step from 0, as ``windowed``.
+
+    On the first `PARALLEL_PROMPTS` prompts; nothing for a window of one, or a model that cannot think so.
+    """
+    if window < 2 or not isinstance(model, gpt.WeightGPT):
+        return {}
+    few = _first(prompts)
+    chain = model.think(few, steps, window).double()
+    return {"windowed": errors.squared_error(chain, few.w).mean(0).tolist()}
+
+
+def _first(prompts: Prompts) -> Prompts:
+    some = slice(0, PARALLEL_PROMPTS)
+    return Prompts(prompts.x[some], prompts.y[some], prompts.w[some])
 
 
 def closest_newton(chain: Float[Tensor, "B k d"], prompts: Prompts, first: int = 4) -> tuple[float, Tensor]:
@@ -246,7 +293,7 @@ def job(
     -------
     dict
         ``losses``: those of every ``every``-th step, some 60 (of short trainings fewer than 120); ``every``;
-        ``parameters``; ``training_seconds``; ``tests``: for each its ``alpha``, ``m`` and what `evaluate` says.
+        ``parameters``; ``training_seconds``; ``tests``: for each its ``alpha``, ``m`` and what `evaluate` and `windowed` say.
     """
     cell = Cell(**settings)
     path = None if checkpoints is None else Path(checkpoints) / f"{records.key(settings)}.safetensors"
@@ -259,7 +306,12 @@ def job(
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "training_seconds": history.seconds,
         "tests": [
-            {"alpha": alpha, "m": int(m), **evaluate(model, exam(cell, alpha, int(m)), cell.think)}
+            {
+                "alpha": alpha,
+                "m": int(m),
+                **evaluate(model, exam(cell, alpha, int(m)), cell.think),
+                **windowed(model, exam(cell, alpha, int(m)), cell.think, cell.chain),
+            }
             for alpha, m in cell.tests
         ],
     }
