@@ -2,6 +2,10 @@
 
 import sys
 
-from tsl.cli import main
+try:
+    from tsl.cli import main
 
-sys.exit(main())
+    status = main()
+except KeyboardInterrupt:  # before the command had begun
+    status = 130
+sys.exit(status)

@@ -4,10 +4,13 @@ Wrong arguments end with a message and exit status 2 before anything is written.
 """
 
 import contextlib
+import fcntl
 import functools
 import http.server
 import importlib
+import io
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,12 +22,15 @@ from tsl import paths, texts, versions
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status (0 well, 1 something failed, 2 wrong arguments, 130 interrupted)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without a sign for π shows another
     try:
         return tsl.main(arguments, prog_name="tsl", standalone_mode=False) or 0
     except click.ClickException as problem:
         problem.show()
         return problem.exit_code
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted: what was finished is kept", err=True)
         return 130
 
@@ -43,6 +49,30 @@ def _arguments() -> Any:
         raise click.UsageError(str(problem)) from None
 
 
+def _in_a_clone() -> None:
+    """Refuse to run chapters where there are none, such as beside an installed package."""
+    if not versions.chapters():
+        raise click.ClickException(
+            f"there are no chapters in {paths.NOTEBOOKS}: run this in a clone of the book, or set TSL_ROOT to one"
+        )
+
+
+@contextlib.contextmanager
+def _alone() -> Any:
+    """Hold the build folder: two builds at once would take each other's files away."""
+    paths.BUILD.mkdir(parents=True, exist_ok=True)
+    with open(paths.BUILD / ".lock", "w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise click.ClickException(
+                f"another build is at work in {paths.BUILD}: wait until it ends"
+            ) from None
+        for left in paths.EXECUTED.rglob(".*.partial"):  # of a build that was killed
+            left.unlink(missing_ok=True)
+        yield
+
+
 _DEVICE = click.option("--device", default="cpu", help="where tensors live: cpu, cuda or cuda:N")
 
 
@@ -57,6 +87,7 @@ def _settings(command: Callable[..., int]) -> Callable[..., int]:
     def checked(profile: str, device: str, seed: int, **options: Any) -> int:
         from tsl.press.chapters import Settings
 
+        _in_a_clone()
         with _arguments():
             settings = Settings.checked(profile, device, seed)
         return command(settings, **options)
@@ -70,7 +101,8 @@ def book(settings: Any, force: bool) -> int:
     """Run the chapters that changed and render the book."""
     from tsl.press import site
 
-    return site.make(settings, force=force)
+    with _alone():
+        return site.make(settings, force=force)
 
 
 @tsl.command()
@@ -89,9 +121,10 @@ def publish(settings: Any, force: bool) -> int:
     """Run what changed and copy the notebooks over notebooks/*.ipynb."""
     from tsl.press import chapters
 
-    if status := _execute(versions.chapters(), settings, force):
-        return status
-    changed = [f"published {path.relative_to(paths.ROOT)}" for path in chapters.publish(settings)]
+    with _alone():
+        if status := _execute(versions.chapters(), settings, force):
+            return status
+        changed = [f"published {path.relative_to(paths.ROOT)}" for path in chapters.publish(settings)]
     click.echo("\n".join(changed) or "all notebooks were published")
     return 0
 
@@ -135,9 +168,22 @@ def serve(port: int) -> int:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
+        def send_head(self) -> Any:
+            try:
+                return super().send_head()
+            except ValueError:  # an address that no file can have
+                return self.send_error(404)
+
+    class Server(http.server.ThreadingHTTPServer):
+        """Says nothing when a browser closes a connection."""
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            if not isinstance(sys.exc_info()[1], ConnectionError):
+                super().handle_error(request, client_address)
+
     handler = functools.partial(Handler, directory=str(paths.SITE))
     try:
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
+        server = Server(("127.0.0.1", port), handler)
     except OSError as problem:
         raise click.ClickException(f"cannot listen at port {port}: {problem.strerror}") from None
     click.echo(f"The book is at http://127.0.0.1:{server.server_port}/ (Ctrl-C ends)")

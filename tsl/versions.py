@@ -6,6 +6,7 @@ other modules. Comments, docstrings, prose, layout and time stamps do not count:
 
 import ast
 import hashlib
+import itertools
 import re
 import threading
 from collections.abc import Iterable
@@ -98,13 +99,11 @@ def _canonical(node: Any) -> str:
 def _joined(pieces: list[Any]) -> list[Any]:
     """Pieces of an f-string with neighbouring texts made one, and none that are empty."""
     joined: list[Any] = []
-    for piece in pieces:
-        if not isinstance(piece, ast.Constant):
-            joined.append(piece)
-        elif joined and isinstance(joined[-1], ast.Constant):
-            joined[-1] = ast.Constant(joined[-1].value + piece.value)
-        elif piece.value:
-            joined.append(piece)
+    for text, run in itertools.groupby(pieces, lambda piece: isinstance(piece, ast.Constant)):
+        if not text:
+            joined += run
+        elif whole := "".join(piece.value for piece in run):
+            joined.append(ast.Constant(whole))
     return joined
 
 

@@ -33,10 +33,14 @@ from tsl import paths, versions
 
 # Part of every key: raise it when the meaning of an executed notebook changes.
 FORMAT = "1"
+MOST = 32 << 20  # bytes of outputs in a chapter
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python", "pygments_lexer": "ipython3"},
 }
+# Settings of a person that could change what a chapter computes or draws.
+_PERSONAL = ("PYTHON", "MATPLOTLIB", "MPL", "IPYTHON", "JUPYTER", "LC_", "TSL_PROFILE")
+_STRAY = re.compile(r"^\.|~$")  # what editors and file managers leave behind
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -86,7 +90,11 @@ def content_key(source: Path, settings: Settings) -> str:
 
 
 def _key(origins: Mapping[str, str], settings: Settings) -> str:
-    pins = [line for line in paths.REQUIREMENTS.read_text().splitlines() if line and not line.startswith("#")]
+    pins = [
+        line
+        for line in paths.REQUIREMENTS.read_text(encoding="utf-8").splitlines()
+        if line and not line.startswith("#")
+    ]
     parts = (origins[name] for name in ("code_version", "claims_version", "records_version"))
     return versions.digest(FORMAT, *parts, json.dumps(asdict(settings), sort_keys=True), *pins, length=16)
 
@@ -109,17 +117,22 @@ def own(source: Path, settings: Settings) -> Settings:
 
 def claims_version(chapter: str) -> str:
     """Hash of what a chapter's verdict boxes take from the ledger."""
-    rows = yaml.safe_load(paths.CLAIMS.read_text(encoding="utf-8")) or []
+    try:
+        rows = yaml.safe_load(paths.CLAIMS.read_text(encoding="utf-8")) or []
+    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+        raise ValueError(f"{paths.CLAIMS.name} must be YAML in UTF-8, got {problem}") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"{paths.CLAIMS.name} must hold a list of claims, got {rows!r:.100}")
     shown = ("id", "title", "expected", "condition", "stands_in_for")
     own = [[row.get(key) for key in shown] for row in rows if row.get("chapter") == chapter]
-    return versions.digest(json.dumps(own))
+    return versions.digest(json.dumps(own, default=str))
 
 
 def records_version(chapter: str) -> str:
     """Hash of the stored records of a chapter: files and folders of ``results/`` whose name begins with its number."""
     number = chapter.split("_")[0]
     own = [*sorted(paths.RESULTS.glob(f"{number}_*/**/*")), *sorted(paths.RESULTS.glob(f"{number}_*"))]
-    files = [path for path in own if path.is_file()]
+    files = [path for path in own if path.is_file() and not _STRAY.search(path.name)]
     return versions.digest(
         *(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files)
     )
@@ -366,7 +379,9 @@ def _run(source: Path, settings: Settings, board: _Board) -> Outcome:
         origins, taken = made_from(source), own(source, settings)
         plain = versions.read_source(source)
         tell = functools.partial(board.update, source.stem)
-        notebook = clean(_papermill(plain, settings, _environment(settings, source.stem), tell))
+        executed = _papermill(plain, settings, _environment(settings, source.stem), tell)
+        _complete(executed)
+        notebook = clean(executed)
         # Records that the run itself has stored belong to what it was made from.
         origins |= {"records_version": records_version(source.stem)}
         notebook.metadata["tsl"] = {
@@ -382,6 +397,26 @@ def _run(source: Path, settings: Settings, board: _Board) -> Outcome:
     seconds = time.monotonic() - began
     board.end(source.stem, f"FAILED after {seconds:.1f} s" if error else f"ran in {seconds:.1f} s")
     return Outcome(source.stem, seconds, ran=True, error=error)
+
+
+def _complete(executed: Any) -> None:
+    """Refuse a run that ended early, lacks a figure that has a caption, or has printed more than anybody could read."""
+    code = [cell for cell in executed.cells if cell.cell_type == "code" and cell.source.strip()]
+    for number, cell in enumerate(code, start=1):
+        tags, outputs = cell.metadata.get("tags", []), cell.get("outputs", [])
+        if cell.execution_count is None and "skip-execution" not in tags:
+            raise RuntimeError(f"the kernel ended before code cell {number} of {len(code)} had run")
+        if "figure" in cell.metadata.get("mystnb", {}) and not any(_pictures(output) for output in outputs):
+            raise RuntimeError(f"code cell {number} of {len(code)} has a caption, but it drew no figure")
+    size = len(json.dumps([cell.get("outputs") for cell in code]))
+    if size > MOST:
+        raise RuntimeError(
+            f"outputs must take at most {MOST >> 20} MB, got {size >> 20}: does a cell print in a loop?"
+        )
+
+
+def _pictures(output: Any) -> list[str]:
+    return [kind for kind in output.get("data", {}) if kind.startswith("image/") or kind == "text/html"]
 
 
 def progress_log(chapter: str) -> Path:
@@ -408,19 +443,26 @@ def importable() -> str:
 
 def _environment(settings: Settings, chapter: str) -> dict[str, str]:
     """Environment of a run: this package, no personal start-up files, no progress bars on the page."""
-    threads = max(1, (os.cpu_count() or 1) // settings.workers)
-    environment = {"OMP_NUM_THREADS": str(threads), **os.environ} | {
-        "PYTHONPATH": importable(),
-        "PYTHONHASHSEED": "0",
-        "TQDM_DISABLE": "1",
-        "TSL_PROGRESS": str(progress_log(chapter)),
-        "IPYTHONDIR": str(paths.BUILD / "ipython"),
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-        "MPLCONFIGDIR": str(paths.BUILD / "matplotlib"),
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # another one would lose every figure
-    }
-    environment.pop("TSL_PROFILE", None)  # the profile is a parameter
-    return environment
+    threads = max(1, joblib.cpu_count() // settings.workers)  # of those that a container gives us
+    theirs = {name: value for name, value in os.environ.items() if not name.startswith(_PERSONAL)}
+    return (
+        {"OMP_NUM_THREADS": str(threads)}
+        | theirs
+        | {
+            "PYTHONPATH": importable(),
+            "PYTHONHASHSEED": "0",
+            "PYTHONUTF8": "1",
+            "PYTHONNOUSERSITE": "1",
+            "LC_ALL": "C.UTF-8",
+            "TZ": "UTC",
+            "TQDM_DISABLE": "1",
+            "TSL_PROGRESS": str(progress_log(chapter)),
+            "IPYTHONDIR": str(paths.BUILD / "ipython"),
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+            "MPLCONFIGDIR": str(paths.BUILD / "matplotlib"),
+            "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # another one would lose every figure
+        }
+    )
 
 
 def _papermill(
@@ -428,8 +470,18 @@ def _papermill(
 ) -> Any:
     """Run a notebook, telling the number of each code cell as it starts."""
     import papermill
+    from jupyter_client import AsyncKernelManager
+    from jupyter_client.kernelspec import KernelSpec
     from papermill.clientwrap import PapermillNotebookClient
     from papermill.engines import Engine, papermill_engines
+
+    class ThisPython(AsyncKernelManager):
+        """The kernel of the Python that runs this, whatever kernels a person has installed."""
+
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            launch = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+            return KernelSpec(argv=launch, display_name="Python 3", language="python")
 
     class Told(Engine):
         """Papermill's own engine with a choice of the kernel's environment."""
@@ -442,13 +494,13 @@ def _papermill(
             client = PapermillNotebookClient(
                 nb_man,
                 kernel_name=kernel_name,
+                kernel_manager_class=ThisPython,
                 timeout=None,
                 on_cell_execute=lambda cell, cell_index: begin(code.index(cell_index) + 1, len(code)),
             )
             client.execute(**kernel)
 
     papermill_engines.register("tsl", Told)
-    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this Python's kernel, not one that a person has installed
     notebook.metadata |= {"kernelspec": METADATA["kernelspec"], "language_info": {"name": "python"}}
     options = {"engine_name": "tsl", "kernel_name": "python3", "progress_bar": False, "begin": tell}
     # What a kernel prints past its notebook goes nowhere: a pipe would stay open for as long as any child of it.
@@ -468,7 +520,7 @@ def _papermill(
 def _taken(notebook: Any, settings: Settings) -> dict[str, Any]:
     """The parameters that a chapter's ``parameters`` cell names."""
     cells = (cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
-    names = re.findall(r"^(\w+)\s*=", "\n".join(cells), re.M)
+    names = re.findall(r"^(\w+)\s*(?::[^=]*)?=(?!=)", "\n".join(cells), re.M)
     return {name: value for name, value in asdict(settings).items() if name in names}
 
 

@@ -41,16 +41,21 @@ def render(settings: Settings, outcomes: list[Outcome]) -> bool:
     """
     failed = {outcome.chapter: outcome.error for outcome in outcomes if outcome.error}
     digest = _digest(stage(settings, failed))
-    if not failed and _STAMP.exists() and _STAMP.read_text() == digest:
+    if (
+        not failed
+        and _STAMP.exists()
+        and _STAMP.read_text(encoding="utf-8") == f"{digest} {_seen(paths.SITE)}"
+    ):
         return False
     shutil.rmtree(_RENDER, ignore_errors=True)
     problems = build(paths.SOURCE, _RENDER, _LOG)
     built = _RENDER / "_build" / "html"
-    if (built / "index.html").exists():
-        if not problems and not failed:
-            paths.write_whole(built / _STAMP.name, digest)
-        _swap(built, paths.SITE)
-        shutil.rmtree(_RENDER, ignore_errors=True)
+    if not (built / "index.html").exists():
+        raise RenderError("\n".join([*problems, f"no page was made (all of it: {_LOG})"]))
+    if not problems and not failed:
+        paths.write_whole(built / _STAMP.name, f"{digest} {_seen(built)}")
+    _swap(built, paths.SITE)
+    shutil.rmtree(_RENDER, ignore_errors=True)
     if problems and not failed:
         raise RenderError("\n".join([*problems, f"(all of it: {_LOG})"]))
     return True
@@ -86,7 +91,7 @@ def _shown_with(notebook: Any, parameters: dict[str, Any]) -> Any:
 
 def _failure_page(source: Path, error: str) -> Any:
     """A page in the place of a chapter that failed, with its title and what failed."""
-    lines = source.read_text(encoding="utf-8").splitlines()
+    lines = source.read_text(encoding="utf-8", errors="replace").splitlines()
     title = next((line for line in lines if line.startswith("# ")), f"# {source.stem}")
     text = f"{title}\n\n:::{{error}}\nThis chapter did not run.\n:::\n\n````text\n{error}\n````\n"
     cell = nbformat.v4.new_markdown_cell(text, id="cell-001")
@@ -124,6 +129,13 @@ def _digest(tree: Path) -> str:
     return versions.digest(*names, *digests, length=64)
 
 
+def _seen(site: Path) -> str:
+    """Digest of a site as it lies there: a page that is lost, or that another build has overwritten, is noticed."""
+    files = [path for path in sorted(site.rglob("*")) if path.is_file() and path.name != _STAMP.name]
+    digests = (hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
+    return versions.digest(*(str(path.relative_to(site)) for path in files), *digests, length=64)
+
+
 def _swap(new: Path, place: Path) -> None:
     """Put a folder in the place of another, which is gone afterwards."""
     old = place.with_name(f"{place.name}.old")
@@ -146,7 +158,10 @@ def make(settings: Settings, force: bool = False) -> int:
     try:
         fresh = render(settings, outcomes)
     except RenderError as problem:
-        print(f"The book has warnings, which count as errors:\n{problem}", file=sys.stderr)
+        print(
+            f"The book could not be rendered without a warning, and warnings count as errors:\n{problem}",
+            file=sys.stderr,
+        )
         return 1
     took = f"rendered in {time.monotonic() - start:.1f} s"
     print(f"  {took if fresh else 'nothing changed since it was rendered'}")
