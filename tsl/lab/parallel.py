@@ -83,7 +83,9 @@ def together(chains: Float[Tensor, "B count k d"], count: int, vote: bool = Fals
 
 def mean_contraction(d: int, m: int, g: float, steps: int) -> Float[Tensor, " k"]:
     """Exact E tr (I − Σ̂/g)^j / d for every step: what is still missing of w* in the mean of very many chains about parts."""
-    power = [Fraction(d)] + [exact.trace_moment(d, m, p) / (m * Fraction(g)) ** p for p in range(1, steps + 1)]
+    power = [Fraction(d)] + [
+        exact.trace_moment(d, m, p) / (m * Fraction(g)) ** p for p in range(1, steps + 1)
+    ]
     signed = [(-1) ** p * value for p, value in enumerate(power)]
     return torch.tensor(
         [float(sum(math.comb(k, p) * signed[p] for p in range(k + 1)) / d) for k in range(steps + 1)],

@@ -199,7 +199,7 @@ def evaluate(model: cot.Thinker, prompts: Prompts, steps: int) -> dict[str, Any]
         ``gamma``
             scalar preconditioner of that chain;
 
-        And on the first `FEW` prompts:
+        And on the first `FEW` prompts, if they have two examples or more:
 
         ``stops``
             mean error where each way of `STOPS` ends the chains, see `stopped`;
@@ -217,8 +217,8 @@ def evaluate(model: cot.Thinker, prompts: Prompts, steps: int) -> dict[str, Any]
         "gamma": gamma,
         "newton": errors.squared_error(twin, prompts.w).mean(0).tolist(),
         "distance": (chain - twin).square().sum(-1).mean(0).tolist(),
-        "stops": stopped(model, few, chain[:FEW]),
-        **in_parallel(model, few, chain[:FEW]),
+        **({} if prompts.x.shape[1] < 2 else {"stops": stopped(model, few, chain[:FEW])}),
+        **({} if prompts.x.shape[1] < 2 else in_parallel(model, few, chain[:FEW])),
     }
 
 
@@ -233,7 +233,10 @@ def stopped(model: cot.Thinker, prompts: Prompts, chain: Float[Tensor, "B k d"])
     rules = (
         stopping.divergence_step(chain),
         stopping.first_turn(stopping.residual(chain, prompts), patience=2),
-        stopping.first_turn(stopping.held_out_error(think, prompts, chain.shape[1] - 1), patience=2),
+        stopping.first_turn(
+            stopping.held_out_error(think, prompts, chain.shape[1] - 1, min(5, prompts.x.shape[1])),
+            patience=2,
+        ),
         stopping.stop_step(chain, prompts),
     )
     means = [error[:, -1], error[:, error.mean(0).argmin()]]
