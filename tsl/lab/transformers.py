@@ -21,7 +21,7 @@ from tsl.lab.records import Record
 from tsl.prompts import Prompts, sample_prompts
 
 #: Prompts of a test on which what needs many chains a prompt is tried.
-FEW = 500
+FEW = 250
 #: Chains about random halves of a prompt: how many are taken together, and thoughts of each.
 TOGETHER = (1, 2, 4, 8)
 SHORT_CHAIN = 8
@@ -209,17 +209,23 @@ def evaluate(model: cot.Thinker, prompts: Prompts, steps: int) -> dict[str, Any]
     chain = cot.chain_of_thought(model, prompts, steps).double()
     error = errors.squared_error(chain, prompts.w)
     gamma, twin = closest_newton(chain, prompts)
-    few = Prompts(prompts.x[:FEW], prompts.y[:FEW], prompts.w[:FEW])
-    return {
+    measured = {
         "error": error.mean(0).tolist(),
         "median": error.median(0).values.tolist(),
         "upper": error.quantile(0.9, 0).tolist(),
         "gamma": gamma,
         "newton": errors.squared_error(twin, prompts.w).mean(0).tolist(),
         "distance": (chain - twin).square().sum(-1).mean(0).tolist(),
-        **({} if prompts.x.shape[1] < 2 else {"stops": stopped(model, few, chain[:FEW])}),
-        **({} if prompts.x.shape[1] < 2 else in_parallel(model, few, chain[:FEW])),
     }
+    if prompts.x.shape[1] > 1:
+        few = _few(prompts)
+        measured["stops"] = stopped(model, few, chain[:FEW])
+        measured |= in_parallel(model, few, chain[:FEW])
+    return measured
+
+
+def _few(prompts: Prompts) -> Prompts:
+    return Prompts(prompts.x[:FEW], prompts.y[:FEW], prompts.w[:FEW])
 
 
 def stopped(model: cot.Thinker, prompts: Prompts, chain: Float[Tensor, "B k d"]) -> list[float]:
@@ -230,13 +236,12 @@ def stopped(model: cot.Thinker, prompts: Prompts, chain: Float[Tensor, "B k d"])
     def think(some: Prompts, steps: int) -> Tensor:
         return cot.chain_of_thought(model, some, steps).double()
 
+    last, folds = chain.shape[1] - 1, min(5, prompts.x.shape[1])
+    held_out = stopping.held_out_error(think, prompts, last, folds)
     rules = (
         stopping.divergence_step(chain),
         stopping.first_turn(stopping.residual(chain, prompts), patience=2),
-        stopping.first_turn(
-            stopping.held_out_error(think, prompts, chain.shape[1] - 1, min(5, prompts.x.shape[1])),
-            patience=2,
-        ),
+        stopping.first_turn(held_out, patience=2),
         stopping.stop_step(chain, prompts),
     )
     means = [error[:, -1], error[:, error.mean(0).argmin()]]
@@ -269,12 +274,13 @@ def in_parallel(model: cot.Thinker, prompts: Prompts, chain: Float[Tensor, "B k 
 def windowed(model: cot.Thinker, prompts: Prompts, steps: int, window: int) -> dict[str, Any]:
     """Mean error of chains that never read more estimates than ``window``, for every step from 0, as ``windowed``.
 
-    Nothing for a window of one, or a model that cannot think so.
+    On the first `FEW` prompts; nothing for a window of one, or a model that cannot think so.
     """
     if window < 2 or not isinstance(model, gpt.WeightGPT):
         return {}
-    chain = model.think(prompts, steps, window).double()
-    return {"windowed": errors.squared_error(chain, prompts.w).mean(0).tolist()}
+    few = _few(prompts)
+    chain = model.think(few, steps, window).double()
+    return {"windowed": errors.squared_error(chain, few.w).mean(0).tolist()}
 
 
 def closest_newton(chain: Float[Tensor, "B k d"], prompts: Prompts, first: int = 4) -> tuple[float, Tensor]:
