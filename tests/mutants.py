@@ -51,6 +51,35 @@ def _thoughtless(record: dict[str, Any]) -> dict[str, Any]:
     return record | {"result": record["result"] | {"tests": tests}}
 
 
+def _exchanged(record: dict[str, Any]) -> dict[str, Any]:
+    """The record of a study whose aligned and misaligned tunings have each other's names."""
+    names = {"aligned": "misaligned", "elastic": "elastic misaligned"}
+    names |= {b: a for a, b in names.items()}
+    if "base" not in record["result"]:  # of another experiment
+        return record
+    return record | {"result": {names.get(name, name): found for name, found in record["result"].items()}}
+
+
+def _of_all(right: Function) -> Function:
+    """Natural chains of some lengths that are right, as a share of all problems."""
+
+    def wrong(runs: Any, diet: str, low: int = 1, high: int | None = None) -> tuple[Any, ...]:
+        many, share, needed = right(runs, diet, low, high)
+        return many, share * many / right(runs, diet)[0], needed
+
+    return wrong
+
+
+def _shifted(right: Function) -> Function:
+    """Means whose lengths of chains start at 1."""
+
+    def wrong(runs: Any, diet: str, what: str, *rest: Any, **named: Any) -> Any:
+        found = right(runs, diet, what, *rest, **named)
+        return found.roll(-1, -1) if what == "accuracy" else found
+
+    return wrong
+
+
 _ALL = [
     # --- theory
     Mutant(
@@ -175,9 +204,43 @@ _ALL = [
         lambda right: lambda gained, lost, *rest: right(lost, gained, *rest),
     ),
     Mutant(
-        "errors.holm",
-        "forgets how many comparisons were looked at",
-        lambda right: lambda pvalues: list(pvalues),
+        "errors.sign_flip_pvalue",
+        "one-sided: sees gains alone",
+        lambda right: lambda changes: right(changes) if sum(changes) > 0 else 1.0,
+        chapters=("11_real_models",),
+    ),
+    Mutant(
+        "lab.real_models.new_answers",
+        "takes what was not attempted for wrong",
+        lambda right: lambda moves: right(moves[[0, 2, 1]][:, [0, 2, 1]]),
+    ),
+    Mutant(
+        "lab.real_models.returns",
+        "levels from the last to the first",
+        lambda right: lambda share, tokens: right(share, tokens)[::-1],
+    ),
+    Mutant(
+        "lab.real_models.pace",
+        "forgets that tokens grow",
+        lambda right: lambda share, tokens: (right(share, tokens)[0], 1.0),
+    ),
+    Mutant(
+        "lab.records.sweep",
+        "two tunings exchanged",
+        lambda right: lambda *args, **kwargs: [_exchanged(r) for r in right(*args, **kwargs)],
+        chapters=("10_reasoning_in_miniature",),
+    ),
+    Mutant(
+        "lab.reasoning.by_length",
+        "short chains for long ones",
+        lambda right: lambda runs, diet, low=1, high=None: right(runs, diet, 9 - (high or 8), 9 - low),
+    ),
+    Mutant("lab.reasoning.by_length", "divides by all problems, not by those of the length", _of_all),
+    Mutant("lab.reasoning.average", "lengths of chains start at 1", _shifted),
+    Mutant(
+        "lab.reasoning.met_and_unmet",
+        "takes what was met for what was not",
+        lambda right: lambda *args: right(*args)[::-1],
     ),
 ]
 MUTANTS = {mutant.name: mutant for mutant in _ALL}

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from tsl import errors, paths
 from tsl.lab import real_models
@@ -140,6 +141,83 @@ def test_decay_divides_the_whole_gain_and_vanishes_at_both_ends():
     assert gains[[0, 3]].tolist() == [0, 0]
     assert 1 - before[1] - gains[1] == pytest.approx((1 - before[1]) ** exponent)
     assert math.isnan(real_models.decay([0.0, 1.0], [1, 1], 0.1)[0])
+
+
+def test_gains_of_harder_and_easiest_classes_and_of_the_room_that_was_left():
+    nan = math.nan
+    found = {"size": np.array([10, 0, 30, 40]), "before": np.array([0.1, nan, 0.5, 0.9])}
+    found |= {"gain": np.array([0.2, nan, 0.1, 0.05])}
+    hard, easy, of_hard, of_easy = real_models.harder_and_easiest(found)
+    assert (hard, easy) == pytest.approx((5 / 40, 2 / 40))
+    assert (of_hard, of_easy) == pytest.approx((5 / 24, 2 / 4))
+    found["before"][3] = 0.95  # two answers left to gain: too few for a share
+    assert math.isnan(real_models.harder_and_easiest(found)[3])
+
+
+def test_classes_of_a_pair_divide_its_questions_and_its_gain():
+    pair = RECORDS["livecodebench"]["pairs"][2]
+    found, whole = real_models.by_class(pair), real_models.compare(pair)
+    assert found["size"].sum() == whole.questions
+    assert found["size"] @ found["gain"] == pytest.approx(whole.difference * whole.questions)
+    assert found["size"] @ found["predicted"] == pytest.approx(whole.difference * whole.questions)
+    unsolved = 1 - found["before"]
+    assert found["predicted"] == pytest.approx(unsolved - unsolved ** found["kappa"])
+
+
+def test_new_answers_are_counted_by_what_they_were():
+    moves = np.array([[50, 3, 2], [7, 20, 1], [4, 9, 10]])  # right, wrong, not attempted
+    found = real_models.new_answers(moves)
+    assert (found["newly right"], found["newly wrong"]) == (7 + 4, 3 + 9)
+    assert (found["precise before"], found["precise in new"]) == pytest.approx((55 / 83, 4 / 13))
+    assert (found["net"], found["answered"]) == pytest.approx(((7 - 3) / 80, 80))
+
+
+def test_one_decay_has_falling_returns_and_the_pace_of_its_tokens():
+    tokens = 1000 * np.array([1.0, 2.0, 4.0, 8.0])
+    share = 1 - 0.6 ** (tokens / tokens[0])
+    assert real_models.pace(share, tokens) == pytest.approx((8, 8))
+    gained = real_models.returns(share, tokens)
+    assert gained == pytest.approx(np.diff(share))
+    assert gained[-1] < gained[0]
+    assert real_models.returns([0.2, 0.4], [1000, 4000]) == pytest.approx([0.1])
+
+
+def test_a_difference_covers_as_often_as_its_parts():
+    generator = torch.Generator().manual_seed(0)
+    first, second = torch.randn((2, 2000, 12), generator=generator, dtype=torch.float64)
+    inside = 0
+    for a, b in zip(first + 0.7, 2 * second, strict=True):
+        _, low, high = real_models.difference(errors.mean_interval(a), errors.mean_interval(b))
+        inside += low < 0.7 < high
+    assert 0.94 < inside / 2000 < 0.98
+
+
+def test_leaving_one_out_gives_students_interval_of_a_mean_and_covers_a_ratio():
+    values = torch.randn(9, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = real_models.jackknife(values.tolist(), np.mean)
+    assert [float(end) for end in found] == pytest.approx(
+        [float(end) for end in errors.mean_interval(values)]
+    )
+    generator, inside = np.random.default_rng(0), 0
+    for _ in range(400):
+        below = generator.uniform(1, 3, 30)
+        pairs = list(zip(below * generator.uniform(0.5, 1.5, 30), below, strict=True))
+        _, low, high = real_models.jackknife(pairs, lambda some: np.divide(*np.sum(some, axis=0)))
+        inside += low < 1 < high
+    assert 0.92 < inside / 400 < 0.98
+    with pytest.raises(ValueError, match="items must hold at least 2, got 1"):
+        real_models.jackknife([1.0], np.mean)
+
+
+def test_holm_and_the_simultaneous_intervals_mostly_agree():
+    pairs = [pair for record in RECORDS.values() for pair in record["pairs"] if pair["questions"] > 12]
+    found = [real_models.compare(pair, confidence=1 - 0.05 / len(pairs)) for pair in pairs]
+    adjusted = errors.holm([one.p for one in found])
+    decided = [one for one, p in zip(found, adjusted, strict=True) if p <= 0.05]
+    apart = [one for one in found if one.low > 0 or one.high < 0]
+    assert len(decided) > 30
+    assert len([one for one in decided if one in apart]) > 0.8 * len(decided)
+    assert len([one for one in apart if one not in decided]) < 0.1 * len(apart)
 
 
 @pytest.mark.parametrize("name", real_models.SOURCES)

@@ -184,6 +184,24 @@ def test_the_solution_is_not_shown_to_the_model(gcd):
         assert torch.equal(honest, blind)
 
 
+def test_a_cold_model_writes_what_is_likeliest_and_a_warm_one_what_is_likely(gcd):
+    model, problems = small(), gcd.take(torch.arange(9))
+    greedy = chargpt.think(model, problems, 3)
+    for cold, likeliest in zip(chargpt.think(model, problems, 3, 1e-6, generator()), greedy, strict=True):
+        assert torch.equal(cold, likeliest)
+    one = gcd.take(torch.zeros(4000, dtype=torch.long))
+    drawn = chargpt.think(model, one, 0, 1.0, generator()).answer[:, 0] // 10  # the first digit of the answer
+    tokens = torch.cat([encode(one, torch.zeros_like(one.steps), 2)[:1, :5], torch.tensor([[END]])], 1)
+    law = model(tokens)[0, -1, :10].softmax(-1)
+    assert (drawn.bincount(minlength=10) - 4000 * law).abs().max() < 5 * math.sqrt(4000 / 4)
+
+
+def test_a_vote_is_that_of_most_and_a_tie_goes_to_the_first():
+    answers = torch.tensor([[3, 5, 5, 7], [4, 2, 2, 4], [9, 8, 7, 6]])
+    assert chargpt.vote(answers).tolist() == [5, 4, 9]
+    assert chargpt.vote(answers[:, :1]).tolist() == [3, 4, 9]
+
+
 def test_natural_length_is_the_first_stop_after_the_first_step():
     stops = torch.tensor([[1, 0, 1, 1], [0, 0, 0, 0], [0, 1, 0, 1]]).bool()
     zero = torch.zeros(3, 4, dtype=torch.long)
@@ -273,6 +291,67 @@ def test_a_reasoner_that_answers_with_the_smaller_number_gains_what_each_step_ta
     problems = gcd.take(torch.arange(0, len(gcd), 23))
     left = torch.tensor(reasoning.reduced(Euclid(), problems))
     torch.testing.assert_close(left, torch.tensor(reasoning.examine(Euclid(), problems)["accuracy"]))
+
+
+def test_natural_lengths_of_a_perfect_reasoner_are_the_steps_that_problems_need(gcd):
+    problems = gcd.take(torch.arange(0, len(gcd), 11))
+    found = {"settings": {}, "result": {"easy": {"gcd": reasoning.examine(Euclid(), problems)}}}
+    assert found["result"]["easy"]["gcd"]["stopped"] == torch.diag(problems.steps.bincount()[1:]).tolist()
+    many, share, needed = reasoning.by_length([found], "easy", 3, 5)
+    chosen = (problems.steps >= 3) & (problems.steps <= 5)
+    assert (many.item(), share.item()) == (int(chosen.sum()), 1.0)
+    assert needed.item() == pytest.approx(problems.steps[chosen].double().mean().item())
+
+
+def test_lengths_are_shared_out_over_what_the_model_itself_chose():
+    found = {"stopped": [[6, 2], [1, 3]], "solved": [[3, 2], [0, 3]]}
+    (run,) = [{"settings": {}, "result": {"few": {"gcd": found}}}]
+    assert [part.item() for part in reasoning.by_length([run], "few", 2)] == [5, 1.0, 8 / 5]
+    assert [part.item() for part in reasoning.by_length([run], "few", 1, 1)] == [7, 3 / 7, 8 / 7]
+
+
+def test_many_short_chains_cost_what_a_long_one_does():
+    for steps, places in ((8, 2), (12, 3), (5, 1)):
+        shares = reasoning.splits(steps, places)
+        longest = steps * (2 * places + 1) + 1 + places
+        assert shares[steps] == 1
+        assert all(length * chains == steps for length, chains in shares.items() if length)
+        assert shares[0] * (1 + places) <= longest < (shares[0] + 1) * (1 + places)
+
+
+def test_chains_without_luck_all_vote_for_one_answer(gcd):
+    problems = gcd.take(torch.arange(0, len(gcd), 97))
+    votes = torch.tensor(reasoning.in_parallel(Euclid(), problems, 1e-3, generator()))
+    alone = torch.tensor(reasoning.examine(Euclid(), problems)["accuracy"])
+    torch.testing.assert_close(votes, alone[:, [0, 1, 2, 4, 8]], equal_nan=True)
+
+
+def test_a_question_is_met_where_its_next_step_was_shown(gcd):
+    learnt = gcd.take((gcd.question == torch.tensor([38, 52])).all(1))
+    asked = [[38, 52], [38, 14], [24, 14], [10, 14], [4, 2], [2, 4], [52, 38], [14, 38]]
+    problems = gcd.take(torch.stack([(gcd.question == torch.tensor(q)).all(1) for q in asked]).any(0))
+    met = {tuple(q) for q in problems.question[reasoning.met(problems, learnt)].tolist()}
+    assert met == {(38, 52), (38, 14), (24, 14), (10, 14), (2, 4)}  # and not the end, (2, 2)
+
+
+def test_questions_met_are_what_is_left_when_the_others_are_taken_away():
+    whole = {"counts": [10, 20, 4], "natural": [0.9, 0.5, 0.25]}
+    unmet = {"counts": [4, 5, 4], "natural": [0.75, 0.2, 0.25]}
+    (run,) = [{"settings": {}, "result": {"few": {"gcd": whole, "unmet": unmet}}}]
+    met, other = reasoning.met_and_unmet([run, run], "few", 1, 2)
+    assert met.tolist() == pytest.approx([(9 + 10 - 3 - 1) / 21] * 2)
+    assert other.tolist() == pytest.approx([4 / 9] * 2)
+    assert math.isnan(reasoning.met_and_unmet([run], "few", 3)[0].item())
+
+
+def test_the_books_held_out_questions_are_partly_met():
+    """Of about half of the held-out questions training has shown the next step; none of those of the most steps."""
+    for seed in range(4):
+        found = reasoning.material(reasoning.SMALL, generator(seed))
+        met = reasoning.met(found.gcd_test, found.gcd)
+        assert 0.43 < met.double().mean().item() < 0.54
+        assert not met[found.gcd_test.steps == 8].any()
+        assert seed or int((~met).sum()) == 222
 
 
 def test_held_out_problems_are_never_learnt_from():
@@ -452,6 +531,14 @@ def test_weights_of_a_training_that_is_not_finished_are_not_stored(tmp_path, tin
         (
             lambda: chargpt.think(small(), gcd_problems(1, 3), -1),
             "budget must be an integer >= 0",
+        ),
+        (
+            lambda: chargpt.think(small(), gcd_problems(1, 3), 1, -0.5),
+            "temperature must be a finite number >= 0, got -0.5",
+        ),
+        (
+            lambda: chargpt.think(small(), gcd_problems(1, 3), 1, 0.5),
+            "generator must be given where digits are drawn",
         ),
         (lambda: small()(torch.zeros(1, 40, dtype=torch.long)), "tokens must fit max_steps=4"),
         (lambda: reasoning.Diet(gcd=1.5), r"gcd must lie in \[0, 1\], got 1.5"),

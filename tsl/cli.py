@@ -1,4 +1,4 @@
-"""Command line: ``tsl book | publish | execute | seeds | serve | sweep | think | plan | diagnose``.
+"""Command line: ``tsl book | publish | execute | seeds | verify | serve | sweep | think | plan | diagnose``.
 
 Wrong arguments end with a message and exit status 2 before anything is written.
 """
@@ -10,6 +10,7 @@ import http.server
 import importlib
 import io
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -147,6 +148,26 @@ def seeds(profile: str, device: str, seeds: int) -> int:
     click.echo(f"written: {path.relative_to(paths.ROOT)}")
     click.echo(f"not as expected on every seed: {', '.join(flips) or 'none'}")
     return int(bool(flips))
+
+
+@tsl.command()
+@click.option("--profile", type=click.Choice(["ci", "laptop"]), default="ci", help="size of the experiments")
+@click.option("--seeds", default="0", metavar="N,N,...", help="which of the recorded seeds")
+def verify(profile: str, seeds: str) -> int:
+    """Run all chapters again and compare every number and verdict with the committed ones (exit status 0: reproduced)."""
+    from tsl.press import verify as press
+    from tsl.press.chapters import Settings
+
+    _in_a_clone()
+    if not re.fullmatch(r"\d+(,\d+)*", seeds):
+        raise click.UsageError(f"seeds must look like 0,1,2, got {seeds!r}")
+    rows, problems = press.run(Settings(profile), [int(seed) for seed in seeds.split(",")])
+    click.echo(press.table(rows))
+    for problem in problems:
+        click.echo(problem, err=True)
+    lost = sorted({row.claim for row in rows if not row.reproduced})
+    click.echo(f"{len(rows)} verdicts compared, not reproduced: {', '.join(lost) or 'none'}")
+    return int(bool(lost or problems))
 
 
 def _execute(sources: list[Path], settings: Any, force: bool) -> int:

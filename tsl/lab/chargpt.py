@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -96,16 +98,32 @@ class Thought(NamedTuple):
 
 
 @torch.no_grad()
-def think(model: CharGPT, problems: Problems, budget: int) -> Thought:
-    """Answer every question after each number of steps 0 … ``budget``, in one greedy pass with a cache.
+def think(
+    model: CharGPT,
+    problems: Problems,
+    budget: int,
+    temperature: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Thought:
+    """Answer every question after each number of steps 0 … ``budget``, in one pass with a cache.
 
     After each state the model is forced to answer (``=``), its answer is noted, the cache is wound back, and the model
     is forced to go on (``;``). Digits are the model's own choice among digits. The solutions are not shown to it, and
     the budget is at most ``model.max_steps``.
+
+    Parameters
+    ----------
+    temperature, generator : float, torch.Generator
+        At 0 the likeliest digit is written; above, digits are drawn with probabilities ∝ exp(logit / temperature), from a
+        generator on the CPU.
     """
     _validate.at_least("budget", budget, 0)
     if budget > model.max_steps:
         raise ValueError(f"budget must be at most max_steps={model.max_steps}, got {budget}")
+    _validate.non_negative("temperature", temperature)
+    if temperature and generator is None:
+        raise ValueError(f"generator must be given where digits are drawn, at temperature={temperature}")
+    digit = functools.partial(_digit, temperature=temperature, generator=generator)
     places, P = model.places, len(problems)
     length = model.stride * (budget + 1) + 1 + places
     caches = [Cache(length) for _ in model.blocks]
@@ -116,22 +134,45 @@ def think(model: CharGPT, problems: Problems, budget: int) -> Thought:
     for step in range(budget + 1):
         stops.append(logits[:, END] > logits[:, GO])
         mark = caches[0].length
-        answers.append(_write(model, caches, P, END, 1)[0][:, 0])
+        answers.append(_write(model, caches, P, END, 1, digit)[0][:, 0])
         for cache in caches:  # forget the answer
             cache.length = mark
         if step < budget:
-            state, logits = _write(model, caches, P, GO, 2)
+            state, logits = _write(model, caches, P, GO, 2, digit)
             states.append(state)
     chain = torch.stack(states, 1) if states else question.new_zeros(P, 0, 2)
     return Thought(torch.stack(answers, 1).cpu(), torch.stack(stops, 1).cpu(), chain.cpu())
 
 
-def _write(model: CharGPT, caches: list[Cache], size: int, marker: int, count: int) -> tuple[Tensor, Tensor]:
+def vote(answers: Int[Tensor, "P V"]) -> Int[Tensor, " P"]:
+    """The answer that most of V chains give to each question; of several, the one given first."""
+    support = (answers[:, :, None] == answers[:, None]).sum(-1)
+    return answers.gather(1, support.argmax(1, keepdim=True))[:, 0]
+
+
+def _digit(
+    logits: Float[Tensor, "B 10"], temperature: float, generator: torch.Generator | None
+) -> Int[Tensor, " B"]:
+    """The likeliest digit, or one that is drawn (by Gumbel's trick, the same on every device)."""
+    if not temperature:
+        return logits.argmax(-1)
+    noise = -torch.rand(logits.shape, generator=generator).log_().neg_().log_()
+    return (logits / temperature + noise.to(logits)).argmax(-1)
+
+
+def _write(
+    model: CharGPT,
+    caches: list[Cache],
+    size: int,
+    marker: int,
+    count: int,
+    digit: Callable[[Tensor], Tensor],
+) -> tuple[Tensor, Tensor]:
     """Force a marker, let the model write ``count`` numbers; return them, (size, count), and the logits after them."""
     token = torch.full((size, 1), marker, device=model.read_out.weight.device)
     written = []
     for _ in range(count * model.places):
-        token = model(token, caches)[:, -1:, :10].argmax(-1)
+        token = digit(model(token, caches)[:, -1, :10])[:, None]
         written.append(token)
     logits = model(token, caches)[:, -1]
     powers = 10 ** torch.arange(model.places - 1, -1, -1, device=token.device)

@@ -13,7 +13,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
-from scipy import optimize
+from scipy import optimize, stats
 
 from tsl import _validate, errors, paths
 
@@ -457,6 +457,110 @@ def _chosen(cell: Record, where: dict[str, Any]) -> bool:
 def area(benchmark: str) -> str:
     """What a benchmark asks for: one of `AREAS`."""
     return next(name for name, prefixes in AREAS.items() if benchmark.startswith(prefixes))
+
+
+def by_class(pair: Record) -> dict[str, Any]:
+    """How a gain divides over the four classes of difficulty, and how one decay of the unsolved share would divide it.
+
+    Returns
+    -------
+    dict
+        ``size`` (questions), ``before`` (share right at the first level), ``gain``, ``predicted`` (by `decay`), arrays with an
+        entry for each class from hard to easy, NaN where it is empty; and ``kappa``, the one fitted number.
+    """
+    classes = range(len(CLASSES) + 1)
+    found = [compare(pair, others=c) for c in classes]
+    size = np.array([one.questions for one in found])
+    gain = np.array([one.difference for one in found])
+    before = np.array([right_at(pair, others=c)[0] for c in classes])
+    some, predicted = size > 0, np.full(len(size), np.nan)
+    mean = size[some] @ gain[some] / size.sum()
+    kappa, predicted[some] = decay(before[some], size[some], mean)
+    return {"size": size, "before": before, "gain": gain, "predicted": predicted, "kappa": kappa}
+
+
+def harder_and_easiest(found: dict[str, Any]) -> tuple[float, float, float, float]:
+    """Gain on questions that others get right in less than ¾, and on the rest, out of what `by_class` found.
+
+    Then the same two as shares of what was unsolved at the first level: of the room that there was to gain. NaN where there
+    was room for fewer than three answers.
+    """
+    size, gain, room = (
+        found["size"],
+        np.nan_to_num(found["gain"]),
+        1 - np.nan_to_num(found["before"], nan=1.0),
+    )
+    parts = []
+    for part in (slice(0, -1), slice(-1, None)):
+        gained, unsolved = size[part] @ gain[part], size[part] @ room[part]
+        share = gained / unsolved if unsolved >= 3 else math.nan
+        parts.append((gained / max(1, size[part].sum()), share))
+    return parts[0][0], parts[1][0], parts[0][1], parts[1][1]
+
+
+def new_answers(moves: np.ndarray) -> dict[str, float]:
+    """What a second level changes on questions of fact, out of a table of `graded_moves`.
+
+    Returns
+    -------
+    dict
+        ``newly right``, ``newly wrong`` (questions that were not so before); ``precise before`` and ``precise in new``, the share
+        right among what is answered at the first level, and among what only the second answers; ``net``, the change of
+        the share right among the ``answered`` questions, those that both levels answer.
+    """
+    right, wrong, none = range(3)
+    answered = moves[:2, :2]
+    found = {
+        "newly right": moves[1:, right].sum(),
+        "newly wrong": moves[[right, none], wrong].sum(),
+        "precise before": moves[right].sum() / moves[:2].sum(),
+        "precise in new": moves[none, right] / max(1, moves[none, :2].sum()),
+        "net": (answered[wrong, right] - answered[right, wrong]) / answered.sum(),
+        "answered": answered.sum(),
+    }
+    return {name: float(value) for name, value in found.items()}
+
+
+def returns(share: ArrayLike, tokens: ArrayLike) -> np.ndarray:
+    """Gain of the share right per doubling of tokens, from each level to the next."""
+    return np.diff(np.asarray(share, dtype=float)) / np.diff(np.log2(np.asarray(tokens, dtype=float)))
+
+
+def pace(share: ArrayLike, tokens: ArrayLike) -> tuple[float, float]:
+    """Power to which the last level raises the unsolved share of the first, and by what factor tokens grow.
+
+    If tokens were steps of one decay the two would be equal.
+    """
+    unsolved = 1 - np.asarray(share, dtype=float)
+    used = np.asarray(tokens, dtype=float)
+    return float(np.log(unsolved[-1]) / np.log(unsolved[0])), float(used[-1] / used[0])
+
+
+def difference(first: Sequence[Any], second: Sequence[Any]) -> tuple[float, float, float]:
+    """First minus second of two independent measurements, each with both ends of its interval: their widths add in squares.
+
+    R. G. Newcombe, Statistics in Medicine 17, 873 (1998), method 10; both intervals are of one confidence.
+    """
+    (a, a_low, a_high), (b, b_low, b_high) = (map(float, one[:3]) for one in (first, second))
+    return a - b, a - b - math.hypot(a - a_low, b_high - b), a - b + math.hypot(a_high - a, b - b_low)
+
+
+def jackknife(
+    items: Sequence[Any], statistic: Callable[[list[Any]], ArrayLike], confidence: float = 0.95
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A statistic of a list of independent items, and both ends of its interval, by leaving out each item in turn.
+
+    Student's interval with the jackknife's variance, (n − 1)/n Σ (θ₋ᵢ − θ̄)²; for a mean it is `tsl.errors.mean_interval`. Nothing
+    is drawn.
+    """
+    _validate.fraction("confidence", confidence)
+    whole, n = np.asarray(statistic(list(items)), dtype=float), len(items)
+    if n < 2:
+        raise ValueError(f"items must hold at least 2, got {n}")
+    without = np.stack([statistic([*items[:i], *items[i + 1 :]]) for i in range(n)])
+    spread = np.sqrt((n - 1) * without.var(0))
+    half = stats.t.ppf((1 + confidence) / 2, n - 1) * spread
+    return whole, np.asarray(whole - half), np.asarray(whole + half)
 
 
 def decay(before: ArrayLike, weights: ArrayLike, gain: float) -> tuple[float, np.ndarray]:

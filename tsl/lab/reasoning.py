@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tsl import _validate, paths, training
@@ -118,6 +118,8 @@ class Size:
 
 #: Most problems that a model is tested on: they think all at once, and keep what they have read in memory.
 EXAM = 4000
+#: At which votes are sampled: the model's own probabilities, and sharper ones.
+TEMPERATURES = (0.5, 1.0)
 #: Weight of the direct answers in the loss.
 DIRECT = 0.2
 #: The committed record; a laptop can make it again in half an hour.
@@ -208,9 +210,10 @@ def examine(model: CharGPT, problems: Problems) -> dict[str, Any]:
     -------
     dict
         ``accuracy`` (S, S+1): row n-1 holds problems of n steps, column k chains of k steps; ``natural`` (S,): accuracy
-        where the model stops by itself; ``stop`` (S,): mean length there; ``exact`` (S,): share of natural chains
-        without a wrong state; ``counts`` (S,): problems; ``candidate`` (): share of states whose first number counts
-        1, 2, 3 … as the root search does.
+        where the model stops by itself; ``stop`` (S,): mean length there; ``stopped``, ``solved`` (S, S): of the problems of
+        n steps those on which it stops by itself after k, column k-1, and how many of these it answers exactly;
+        ``exact`` (S,): share of natural chains without a wrong state; ``counts`` (S,): problems; ``candidate`` (): share
+        of states whose first number counts 1, 2, 3 … as the root search does.
     """
     S = model.max_steps
     thought = chargpt.think(model, problems, S)
@@ -218,16 +221,22 @@ def examine(model: CharGPT, problems: Problems) -> dict[str, Any]:
     stop = thought.natural()
     wanted = torch.arange(S) < problems.steps[:, None]
     faithful = ((thought.states == problems.states).all(2) | ~wanted).all(1) & (stop == problems.steps)
+    natural = thought.at_stop() == problems.answer
     counting = (thought.states[:, :, 0] == torch.arange(1, S + 1)).double().mean()
     groups = [problems.steps == n for n in range(1, S + 1)]
 
     def mean(values: Tensor) -> list[Any]:
         return [values[group].double().mean(0).tolist() for group in groups]
 
+    def count(lengths: Tensor) -> list[int]:
+        return lengths.bincount(minlength=S + 1)[1:].tolist()
+
     return {
         "accuracy": mean(right),
-        "natural": mean(thought.at_stop() == problems.answer),
+        "natural": mean(natural),
         "stop": mean(stop),
+        "stopped": [count(stop[group]) for group in groups],
+        "solved": [count(stop[group & natural]) for group in groups],
         "exact": mean(faithful),
         "counts": [int(group.sum()) for group in groups],
         "candidate": float(counting),
@@ -249,6 +258,45 @@ def reduced(model: CharGPT, problems: Problems) -> list[list[float]]:
         answer = chargpt.think(model, replace(problems, question=left), 0).answer[:, 0]
         columns.append(((answer == problems.answer) | (problems.steps <= k)).double())
     right = torch.stack(columns, 1)
+    return [right[problems.steps == n].mean(0).tolist() for n in range(1, S + 1)]
+
+
+def met(problems: Problems, learnt: Problems) -> Bool[Tensor, " P"]:
+    """Which questions occur as a state in the worked chains of the problems learnt from: there the next step was shown."""
+    shown = torch.arange(learnt.states.shape[1]) < learnt.steps[:, None]  # the end of a chain shows no step
+    states = torch.cat([learnt.question[:, None], learnt.states[:, :-1]], 1)[shown]
+    known = set(map(tuple, states.tolist()))
+    return torch.tensor([tuple(question) in known for question in problems.question.tolist()])
+
+
+def splits(steps: int, places: int) -> dict[int, int]:
+    """Lengths of chains, and how many of each cost as much as one of ``steps`` states with its answer.
+
+    Chains of k states share out the states, and get their answers on top, which favours the many. Of those without
+    states as many as the characters of the long one pay for.
+    """
+    direct = (steps * (2 * places + 1) + 1 + places) // (1 + places)
+    return {0: direct} | {k: steps // k for k in range(1, steps + 1) if steps % k == 0}
+
+
+def in_parallel(
+    model: CharGPT, problems: Problems, temperature: float, generator: torch.Generator
+) -> list[list[float]]:
+    """Accuracy of a majority of sampled chains that together cost as much as the longest one.
+
+    Shape (S, number of `splits`): row n-1 holds problems of n steps.
+    """
+    S = model.max_steps
+    shares = splits(S, model.places)
+    chains = []
+    for chain in range(max(shares.values())):
+        longest = max(length for length, count in shares.items() if count > chain)
+        chains.append(chargpt.think(model, problems, longest, temperature, generator).answer)
+    columns = [
+        chargpt.vote(torch.stack([answers[:, length] for answers in chains[:count]], 1)) == problems.answer
+        for length, count in shares.items()
+    ]
+    right = torch.stack(columns, 1).double()
     return [right[problems.steps == n].mean(0).tolist() for n in range(1, S + 1)]
 
 
@@ -289,12 +337,14 @@ def job(
     Returns
     -------
     dict
-        For ``"base"`` and each diet: what `examine` returns for ``"gcd"`` (with `reduced`) and for ``"root"``, and the
-        ``"seconds"`` of training.
+        For ``"base"`` and each diet: what `examine` returns for ``"gcd"``, for those of them that were never `met`
+        (``"unmet"``) and for ``"root"``; for ``"gcd"`` also `reduced` and, as ``"votes at …"``, what `in_parallel`
+        gives at each of `TEMPERATURES`; and the ``"seconds"`` of training.
     """
     size, seed = Size(**settings["size"]), settings["seed"]
     stream = torch.Generator().manual_seed(seed)
     problems = material(size, stream)
+    unmet = problems.gcd_test.take(~met(problems.gcd_test, problems.gcd))
     base = size.model(stream).to(device)
 
     def run(model: CharGPT, name: str, diet: Diet, steps: int, start: str = "") -> dict[str, Any]:
@@ -303,7 +353,10 @@ def job(
         history = tune(model, problems, diet, schedule, size.batch, stream, file, progress, identity)
         gcd, root = (examine(model, test) for test in (problems.gcd_test, problems.root_test))
         gcd["reduced"] = reduced(model, problems.gcd_test)
-        return {"gcd": gcd, "root": root, "seconds": history.seconds}
+        for temperature in TEMPERATURES:
+            luck = torch.Generator().manual_seed(seed)
+            gcd[f"votes at {temperature:g}"] = in_parallel(model, problems.gcd_test, temperature, luck)
+        return {"gcd": gcd, "unmet": examine(model, unmet), "root": root, "seconds": history.seconds}
 
     result = {"base": run(base, "base", BASE, size.base)}
     start = training.fingerprint(base.state_dict())
@@ -329,8 +382,9 @@ def average(
     runs, diet
         Records of one size; ``"base"`` or a name of `DIETS`.
     what : str
-        A name that `examine` lists, ``"reduced"``, or ``"needed"``: accuracy of chains of the right length.
-    low, high, family : int, int, {"gcd", "root"}
+        A name that `examine` lists, ``"reduced"``, ``"votes at 0.5"`` and so on, or ``"needed"``: accuracy of chains of
+        the right length.
+    low, high, family : int, int, {"gcd", "unmet", "root"}
         Difficulty (up to the longest by default) and family of the problems.
     """
     rows = []
@@ -341,6 +395,46 @@ def average(
         values = torch.tensor(found[what], dtype=torch.float64)[low - 1 : high].nan_to_num()
         rows.append(torch.tensordot(counts / counts.sum(), values, dims=1))
     return torch.stack(rows)
+
+
+def by_length(
+    runs: Sequence[Record], diet: str, low: int = 1, high: int | None = None
+) -> tuple[Float[Tensor, " R"], Float[Tensor, " R"], Float[Tensor, " R"]]:
+    """Natural chains of ``low`` … ``high`` states on GCD problems: how many, share answered exactly, mean steps needed.
+
+    The length is the model's own choice; the steps needed say how hard the problems are on which it chose so.
+    """
+    tables = [
+        [torch.tensor(record["result"][diet]["gcd"][key])[:, low - 1 : high] for key in ("stopped", "solved")]
+        for record in runs
+    ]
+    stopped, solved = (torch.stack(part).double() for part in zip(*tables, strict=True))
+    many = stopped.sum((1, 2))
+    needed = torch.arange(1, stopped.shape[1] + 1, dtype=torch.float64)
+    return many, solved.sum((1, 2)) / many, (stopped.sum(2) @ needed) / many
+
+
+def met_and_unmet(
+    runs: Sequence[Record], diet: str, low: int = 1, high: int | None = None
+) -> tuple[Float[Tensor, " R"], Float[Tensor, " R"]]:
+    """Accuracy of natural chains on questions whose next step was shown in training (see `met`), and on the others.
+
+    GCD problems of ``low`` … ``high`` steps, an entry for each record; NaN where there are none.
+    """
+    rows = []
+    for record in runs:
+        found = (record["result"][diet][family] for family in ("gcd", "unmet"))
+        asked, right = zip(*(_right(part, low, high) for part in found), strict=True)
+        rows.append([(right[0] - right[1]) / (asked[0] - asked[1]), right[1] / asked[1]])
+    met, unmet = torch.tensor(rows, dtype=torch.float64).T
+    return met, unmet
+
+
+def _right(found: Mapping[str, Any], low: int, high: int | None) -> tuple[Tensor, Tensor]:
+    """Problems of ``low`` … ``high`` steps, and how many of them natural chains answer exactly."""
+    counts = torch.tensor(found["counts"], dtype=torch.float64)[low - 1 : high]
+    shares = torch.tensor(found["natural"], dtype=torch.float64)[low - 1 : high].nan_to_num()
+    return counts.sum(), (counts * shares).sum().round()
 
 
 def by_excess(runs: Sequence[Record], diet: str) -> tuple[Tensor, Float[Tensor, "R offsets"]]:

@@ -380,7 +380,7 @@ def _run(source: Path, settings: Settings, board: _Board) -> Outcome:
         plain = versions.read_source(source)
         tell = functools.partial(board.update, source.stem)
         executed = _papermill(plain, settings, _environment(settings, source.stem), tell)
-        _complete(executed)
+        check_complete(executed)
         notebook = clean(executed)
         # Records that the run itself has stored belong to what it was made from.
         origins |= {"records_version": records_version(source.stem)}
@@ -399,8 +399,8 @@ def _run(source: Path, settings: Settings, board: _Board) -> Outcome:
     return Outcome(source.stem, seconds, ran=True, error=error)
 
 
-def _complete(executed: Any) -> None:
-    """Refuse a run that ended early, lacks a figure that has a caption, or has printed more than anybody could read."""
+def check_complete(executed: Any) -> None:
+    """RuntimeError for a run that ended early, lacks a figure that has a caption, or has printed more than anybody could read."""
     code = [cell for cell in executed.cells if cell.cell_type == "code" and cell.source.strip()]
     for number, cell in enumerate(code, start=1):
         tags, outputs = cell.metadata.get("tags", []), cell.get("outputs", [])
