@@ -21,7 +21,7 @@ from tsl.lab.records import Record
 from tsl.prompts import Prompts, sample_prompts
 
 #: Prompts of a test on which what needs many chains a prompt is tried.
-FEW = 250
+FEW = 150
 #: Chains about random halves of a prompt: how many are taken together, and thoughts of each.
 TOGETHER = (1, 2, 4, 8)
 SHORT_CHAIN = 8
