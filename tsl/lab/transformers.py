@@ -204,7 +204,7 @@ def evaluate(model: cot.Thinker, prompts: Prompts, steps: int) -> dict[str, Any]
         ``stops``
             mean error where each way of `STOPS` ends the chains, see `stopped`;
         ``alone``, ``mean``, ``vote``
-            mean errors of thinking in parallel, see `in_parallel`.
+            mean errors of thinking in parallel, see `about_halves`.
     """
     chain = cot.chain_of_thought(model, prompts, steps).double()
     error = errors.squared_error(chain, prompts.w)
@@ -220,7 +220,7 @@ def evaluate(model: cot.Thinker, prompts: Prompts, steps: int) -> dict[str, Any]
     if prompts.x.shape[1] > 1:
         few = _few(prompts)
         measured["stops"] = stopped(model, few, chain[:FEW])
-        measured |= in_parallel(model, few, chain[:FEW])
+        measured |= about_halves(model, few, chain[:FEW])
     return measured
 
 
@@ -250,7 +250,7 @@ def stopped(model: cot.Thinker, prompts: Prompts, chain: Float[Tensor, "B k d"])
     return [values.mean().item() for values in means]
 
 
-def in_parallel(model: cot.Thinker, prompts: Prompts, chain: Float[Tensor, "B k d"]) -> dict[str, Any]:
+def about_halves(model: cot.Thinker, prompts: Prompts, chain: Float[Tensor, "B k d"]) -> dict[str, Any]:
     """One chain about whole prompts against several about random halves of them.
 
     Returns
