@@ -71,6 +71,19 @@ def _changed(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Fu
     return wrong
 
 
+def _misread(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Function], Function]:
+    """A slip in how curves of errors are read from records; of what else is in them not."""
+
+    def wrong(right: Function) -> Function:
+        def read(runs: Any, m: int, what: str = "error", *rest: Any) -> torch.Tensor:
+            found = right(runs, m, what, *rest)
+            return change(found) if what in ("error", "median", "windowed") else found
+
+        return read
+
+    return wrong
+
+
 def _best_so_far(test: dict[str, Any]) -> dict[str, Any]:
     alone = test["alone"]
     return {"alone": [alone[0], *(min(alone[1 : k + 1]) for k in range(1, len(alone)))]}
@@ -276,13 +289,13 @@ _ALL = [
     Mutant(
         "lab.transformers.curve",
         "reads the chain backwards",
-        lambda right: lambda *args, **named: right(*args, **named).flip(1),
+        _misread(lambda error: error.flip(1)),
         ("08_thinking_transformers",),
     ),
     Mutant(
         "lab.transformers.curve",
         "reads a step too late",
-        lambda right: lambda *args, **named: right(*args, **named).roll(-1, 1),
+        _misread(lambda error: torch.cat([error[:, 1:], error[:, -1:]], 1)),
         ("08_thinking_transformers",),
     ),
     Mutant(
@@ -291,6 +304,12 @@ _ALL = [
         lambda right: (
             lambda runs, m, *rest: right(runs, max(test["m"] for test in runs[0]["result"]["tests"]), *rest)
         ),
+        ("08_thinking_transformers",),
+    ),
+    Mutant(
+        "errors.squared_error",
+        "the distance, not its square",
+        lambda right: lambda chain, w: right(chain, w).sqrt(),
         ("08_thinking_transformers",),
     ),
     Mutant(
