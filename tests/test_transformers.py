@@ -95,14 +95,14 @@ def test_what_evaluation_returns_is_what_its_docstring_lists():
 
 
 def test_thinking_in_parallel_is_measured_on_the_prompts_of_the_chain():
-    prompts = transformers.exam(transformers.Cell(prompts=300), 0.0, 20)
+    prompts = transformers.exam(transformers.Cell(prompts=transformers.FEW), 0.0, 20)
     found = transformers.evaluate(Newton(2.0), prompts, 9)
     assert found["alone"] == pytest.approx(found["error"])
     assert [len(found[name]) for name in ("mean", "vote")] == [4, 4]
     # One chain about a half is the Newton chain about a prompt of half the length; two differ where examples do.
     one, two = (torch.tensor(found["mean"][index]) for index in (0, 1))
     assert len(one) == transformers.SHORT_CHAIN + 1
-    assert (one[:3] / exact.isotropic_error(3, 10, 2.0, 2) - 1).abs().max() < 0.3
+    assert (one[:3] / exact.isotropic_error(3, 10, 2.0, 2) - 1).abs().max() < 0.5
     assert (two[1:] < one[1:]).all()
     assert found["vote"][1] == pytest.approx(found["mean"][1])  # the median of two is their mean
 
