@@ -40,6 +40,12 @@ def refuses() -> Callable[[str], Any]:
 
 
 @pytest.fixture(scope="session")
+def as_a_user() -> Callable[[], Any]:
+    """``with as_a_user():`` the package is called without the run-time check of shapes, as by a user."""
+    return _unchecked
+
+
+@pytest.fixture(scope="session")
 def root() -> Path:
     """Root of the repository."""
     return Path(__file__).resolve().parents[1]

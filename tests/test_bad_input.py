@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -35,9 +37,13 @@ def diagonal(*entries: float) -> torch.Tensor:
 Bad = list[tuple[Any, str]]
 
 NOT_SQUARE: Bad = [
-    ([[1.0]], "got [[1.0]]"),
+    ([["a"]], "got [['a']]"),
+    ([[1.0], [1.0, 2.0]], "got [[1.0], [1.0, 2.0]]"),
     (None, "got None"),
-    (torch.eye(3, dtype=torch.int64), "got a tensor of torch.int64"),
+    (torch.eye(3, dtype=torch.bool), "got a tensor of torch.bool"),
+    (torch.eye(3, dtype=torch.complex128), "got a tensor of torch.complex128"),
+    (pd.DataFrame([["x", 1.0], [1.0, 2.0]]), "got a DataFrame of shape (2, 2)"),
+    (np.ma.masked_greater(np.eye(3), 0.5), "masked"),
     (torch.ones(3), "got (3,)"),
     (torch.ones(2, 3), "got (2, 3)"),
     (torch.ones(0, 0), "got (0, 0)"),
@@ -48,6 +54,8 @@ NOT_COVARIANCE: Bad = [
     *NOT_SQUARE,
     (torch.tensor([[1.0, 0.5], [0.0, 1.0]]), "largest asymmetry of 0.5"),
     (diagonal(1, -0.25, 1), "smallest eigenvalue of -0.25"),
+    (diagonal(1e90, 1, 1), "got 1e+90: choose other units"),
+    (diagonal(1e-90, 0, 0), "got 1e-90: choose other units"),
 ]
 SINGULAR: Bad = [(diagonal(1, 0, 1), "singular")]
 OTHER_SIZE: Bad = [(torch.eye(2, dtype=torch.float64), "d=2")]
@@ -67,7 +75,7 @@ def not_number(lowest: float | None, none: bool = False) -> Bad:
 
 NOT_GENERATOR: Bad = [(0, "got 0"), ("seed", "got 'seed'")]
 NOT_PROMPTS: Bad = [(EYE, "got a tensor"), (None, "got None"), (MOMENTS, "got Moments")]
-NOT_ROWS: Bad = [(LINE, "got [1.0, 2.0]"), (torch.ones(0, 3), "got shape (0, 3)"), (EYE[0], "got shape (3,)")]
+NOT_ROWS: Bad = [(LINE, "got shape (2,)"), (torch.ones(0, 3), "got shape (0, 3)"), (EYE[0], "got shape (3,)")]
 NOT_ROWS += [(EYE / 0, "NaN or infinite")]
 NOT_CONFIDENCE: Bad = [(v, f"got {v!r}") for v in (0, 1, 0.0, 1.0, 95.0, -0.1, math.nan, True, "high", None)]
 NOT_MOMENTS: Bad = [(EYE, "got a tensor"), (BATCH, "got Prompts")]
@@ -156,7 +164,7 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
                 (BATCH.x / 0, "NaN or infinite"),
             ],
             "y": [(torch.ones(2, 5), "(2, 5)"), (torch.full((2, 4), math.nan), "NaN or infinite")],
-            "w": [(torch.ones(3, 3), "(3, 3)"), ([1.0], "got [1.0]")],
+            "w": [(torch.ones(3, 3), "(3, 3)"), (["a"], "got ['a']")],
         },
     ),
     prompts.Moments: (
@@ -181,7 +189,10 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
     laws.gaussian: ({"cov": EYE}, {"cov": NOT_COVARIANCE}),
     laws.student: (
         {"cov": EYE, "dof": 5.0},
-        {"cov": NOT_COVARIANCE, "dof": [(2.0, "got 2.0"), (math.nan, "got nan"), (-1, "got -1")]},
+        {
+            "cov": NOT_COVARIANCE,
+            "dof": [(2.0, "got 2.0"), (math.nan, "got nan"), (-1, "got -1"), ("x", "got 'x'")],
+        },
     ),
     laws.rows: ({"x": EYE, "jitter": 0.0}, {"x": NOT_ROWS, "jitter": not_number(None)}),
     laws.standardise: ({"x": EYE, "reference": EYE}, {"x": NOT_ROWS, "reference": NOT_ROWS}),
@@ -269,9 +280,13 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
         {"ratio": 0.5, "g": 1.0, "k": 2},
         {"ratio": not_number(0.0), "g": not_number(0.0), "k": not_count(0)},
     ),
+    theory.depth_law: (
+        {"ratio": 0.5, "g": 1.0, "k": 2},
+        {"ratio": not_number(0.0), "g": not_number(0.0), "k": not_count(1)},
+    ),
     lsa.embed: (
         {"prompts": BATCH, "w0": BATCH.w},
-        {"prompts": NOT_PROMPTS, "w0": [(torch.ones(2, 4), "got (2, 4)"), ([0.0], "got [0.0]")]},
+        {"prompts": NOT_PROMPTS, "w0": [(torch.ones(2, 4), "got (2, 4)"), (["a"], "got ['a']")]},
     ),
     lsa.LinearSelfAttention: ({"d": 3, "c": 1.0}, {"d": not_count(1), "c": not_number(0.0)}),
     lsa.LinearSelfAttention.from_gamma: (
@@ -306,6 +321,16 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
         {
             "first": [*NOT_SQUARE, *OTHER_SIZE],
             "second": NOT_SECOND,
+            "steps": not_count(1),
+            "learning_rate": not_number(0.0, none=True),
+            "c": not_number(0.0),
+        },
+    ),
+    lsa.population_moments: ({"cov": EYE, "n": 4}, {"cov": NOT_COVARIANCE, "n": not_count(1)}),
+    lsa.train_value: (
+        {"prompts": BATCH, "steps": 2, "learning_rate": 0.1, "c": 1.0},
+        {
+            "prompts": NOT_PROMPTS,
             "steps": not_count(1),
             "learning_rate": not_number(0.0, none=True),
             "c": not_number(0.0),
@@ -390,7 +415,7 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
         {"chain": TWO, "w": BATCH.w},
         {
             "chain": [(BATCH.w, "got (2, 3)"), (torch.ones(3, 2, 3), "(3, 2, 3)"), (None, "got None")],
-            "w": [(EYE, "(3, 3)"), ([1.0], "got [1.0]")],
+            "w": [(EYE, "(3, 3)"), (["a"], "got ['a']")],
         },
     ),
     errors.propagated_error: (
@@ -406,8 +431,8 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
         {
             "values": [
                 (VALUES[:1], "got 1"),
-                (LINE, "got [1.0, 2.0]"),
-                (torch.arange(4), "got a tensor of torch.int64"),
+                (["a", "b"], "got ['a', 'b']"),
+                (torch.ones(4) > 0, "got a tensor of torch.bool"),
             ],
             "dim": [(2, "got 2"), (-3, "got -3"), (0.0, "got 0.0"), (True, "got True"), (None, "got None")],
         },
@@ -415,7 +440,7 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
     errors.mean_interval: (
         {"values": VALUES, "dim": 0, "confidence": 0.9},
         {
-            "values": [(VALUES[:1], "got 1"), (LINE, "got [1.0, 2.0]")],
+            "values": [(VALUES[:1], "got 1"), (["a", "b"], "got ['a', 'b']")],
             "dim": [(2, "got 2"), (0.0, "got 0.0")],
             "confidence": NOT_CONFIDENCE,
         },
@@ -423,7 +448,7 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
     errors.geometric_mean: (
         {"values": VALUES.exp(), "dim": 0},
         {
-            "values": [(-VALUES.exp(), "got a smallest one of"), (LINE, "got [1.0, 2.0]")],
+            "values": [(-VALUES.exp(), "got a smallest one of"), (["a"], "got ['a']")],
             "dim": [(2, "got 2"), (0.0, "got 0.0")],
         },
     ),
@@ -445,7 +470,7 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
     ),
     errors.median_interval: (
         {"values": VALUES[:, 0].repeat(9)[:, None], "confidence": 0.9},
-        {"values": [(VALUES[:2], "got 2")], "confidence": NOT_CONFIDENCE},
+        {"values": [(VALUES[:2], "got 2"), (VALUES / 0 * 0, "got NaN")], "confidence": NOT_CONFIDENCE},
     ),
     errors.paired_difference: (
         {"gained": 3, "lost": 1, "questions": 9},
@@ -467,14 +492,14 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
     errors.z_scores: (
         {"values": VALUES, "expected": 0.0, "dim": 0},
         {
-            "values": [(VALUES[:1], "got 1"), (LINE, "got [1.0, 2.0]")],
+            "values": [(VALUES[:1], "got 1"), (["a", "b"], "got ['a', 'b']")],
             "expected": [("x", "got 'x'"), (torch.ones(7), "got shape (7,)")],
             "dim": [(2, "got 2"), (0.0, "got 0.0")],
         },
     ),
     errors.relative_distance: (
         {"found": EYE, "target": EYE},
-        {"found": OTHER_SIZE, "target": [*OTHER_SIZE, (0 * EYE, "got zeros")]},
+        {"found": [*OTHER_SIZE, ("x", "got 'x'")], "target": [*OTHER_SIZE, (0 * EYE, "got zeros")]},
     ),
     claims.close: (
         {"label": "x", "measured": 1.0, "predicted": 1.0, "rel": 0.1, "abs": 0.0},

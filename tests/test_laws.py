@@ -271,7 +271,7 @@ def test_every_bad_argument_is_named(refuses):
         ("dof must be above 2", lambda: laws.student(cov, 2.0)),
         ("dof must be above 4", lambda: theory.second_moment(laws.student(cov, 3.0), 3)),
         ("x must be finite", lambda: laws.rows(torch.full((2, 2), math.nan))),
-        ("x must be a floating-point", lambda: laws.rows([[1.0, 2.0]])),
+        ("x must be a tensor", lambda: laws.rows([["a", "b"]])),
         ("gamma must be invertible", lambda: theory.direct_error(torch.zeros_like(gamma), law, 3)),
         ("n must be", lambda: theory.gamma(law, 0)),
         ("noise", lambda: theory.gamma(law, 3, noise=-1.0)),

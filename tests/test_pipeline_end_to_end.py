@@ -1,7 +1,6 @@
 """`make book` on a small repository of its own: what runs again, what a failure says, what an interruption leaves."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -11,115 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from small_book import FIRST, LEDGER, SECOND, environment, lay_out, tsl
 
-FRONT = """---
-jupytext:
-  text_representation: {extension: .md, format_name: myst}
-kernelspec: {display_name: Python 3, language: python, name: python3}
----
-"""
-PARAMETERS = """```{code-cell} ipython3
-:tags: [parameters]
-profile = "laptop"
-device = "cpu"
-seed = 0
-```
-"""
-FIRST = (
-    FRONT
-    + "# First\n\nPlain prose.\n\n"
-    + PARAMETERS
-    + """
-```{code-cell} ipython3
-import subprocess
-print("profile", profile, "seed", seed)
-subprocess.run(["sh", "-c", "echo noise of a child >&2; echo more noise"], check=True);
-```
-"""
-)
-SECOND = (
-    FRONT
-    + "# Second\n\n"
-    + PARAMETERS
-    + """
-```{code-cell} ipython3
-from tsl import claims, runs
-run = runs.start("02_second", profile=profile, device=device, seed=seed)
-```
-
-(claim-c1)=
-## A claim
-
-```{code-cell} ipython3
-claims.record(run, "C1", claims.close("answer", 42, 42, abs=1))
-```
-"""
-)
-TOC = """format: jb-book
-root: book/intro
-chapters:
-  - file: notebooks/01_first
-  - file: notebooks/02_second
-  - file: book/claims
-"""
-LEDGER = """- id: C1
-  title: The answer
-  origin: ours
-  source: nowhere
-  evidence: [simulation]
-  bounds: none
-  statement: It is $42$.
-  chapter: 02_second
-  expected: holds
-- id: C2
-  title: Another
-  origin: ours
-  source: nowhere
-  evidence: [simulation]
-  bounds: none
-  statement: It is to come.
-  chapter: 03_third
-  expected: holds
-"""
 Book = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def _lay_out(place: Path, root: Path) -> None:
-    (place / "book").mkdir(parents=True)
-    (place / "notebooks").mkdir()
-    shutil.copytree(root / "book" / "_ext", place / "book" / "_ext")
-    shutil.copytree(root / "book" / "_static", place / "book" / "_static")
-    for name in ("_config.yml", "requirements.txt", "pyproject.toml"):
-        shutil.copy(root / name, place / name)
-    for name, text in {
-        "_toc.yml": TOC,
-        "book/intro.md": "# A small book\n\nText.\n",
-        "book/claims.md": "# Ledger\n\n```{claim-ledger}\n```\n",
-        "book/references.bib": "",
-        "book/claims.yml": LEDGER,
-        "notebooks/01_first.md": FIRST,
-        "notebooks/02_second.md": SECOND,
-    }.items():
-        (place / name).write_text(text)
-
-
-def _environment(place: Path, root: Path) -> dict[str, str]:
-    return os.environ | {"TSL_ROOT": str(place), "PYTHONPATH": str(root)}
-
-
-def _tsl(place: Path, root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tsl", *arguments]
-    return subprocess.run(
-        command, env=_environment(place, root), cwd=place.parent, capture_output=True, text=True, check=False
-    )
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
     """A small book, built once."""
     place = tmp_path_factory.mktemp("small") / "repository"
-    _lay_out(place, root)
-    done = _tsl(place, root, "book", "--profile", "ci")
+    lay_out(place, root)
+    done = tsl(place, root, "book", "--profile", "ci")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "01_first: ran in" in done.stdout
     assert "02_second: ran in" in done.stdout
@@ -132,7 +33,7 @@ def small(built: Path, tmp_path: Path, root: Path) -> tuple[Path, Book]:
     """A copy of the small book, at liberty to be changed, and the command that builds it."""
     place = tmp_path / "repository"
     shutil.copytree(built, place)
-    return place, lambda *arguments: _tsl(place, root, "book", "--profile", "ci", *arguments)
+    return place, lambda *arguments: tsl(place, root, "book", "--profile", "ci", *arguments)
 
 
 def _page(place: Path, name: str) -> str:
@@ -168,8 +69,8 @@ def test_a_backend_that_a_person_has_set_loses_no_figure(small: tuple[Path, Book
     cell = "```{code-cell} ipython3\nimport matplotlib.pyplot as plt\nplt.plot([0, 1])\nplt.show()\n```\n"
     (place / "notebooks" / "01_first.md").write_text(FIRST + cell)
     command = [sys.executable, "-m", "tsl", "execute", "01_first", "--profile", "ci"]
-    environment = _environment(place, root) | {"MPLBACKEND": "agg"}
-    subprocess.run(command, env=environment, capture_output=True, check=True)
+    variables = environment(place, root) | {"MPLBACKEND": "agg"}
+    subprocess.run(command, env=variables, capture_output=True, check=True)
     assert "image/png" in (place / "_build" / "executed" / "ci" / "01_first.ipynb").read_text()
 
 
@@ -239,7 +140,7 @@ def test_an_interrupted_build_leaves_nothing_broken(
     (place / "notebooks" / "01_first.md").write_text(slow)
     process = subprocess.Popen(
         [sys.executable, "-m", "tsl", "book", "--profile", "ci"],
-        env=_environment(place, root),
+        env=environment(place, root),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -260,7 +161,7 @@ def test_an_interrupted_build_leaves_nothing_broken(
     assert "time.sleep" not in (executed / "01_first.ipynb").read_text()
 
     (place / "notebooks" / "01_first.md").write_text(FIRST.replace("Plain prose.", "After the interruption."))
-    done = _tsl(place, root, "book", "--profile", "ci")
+    done = tsl(place, root, "book", "--profile", "ci")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "After the interruption." in _page(place, "notebooks/01_first")
 
@@ -285,7 +186,7 @@ def test_published_notebooks_are_deterministic_and_know_when_they_are_stale(
     small: tuple[Path, Book], root: Path
 ) -> None:
     place, _ = small
-    first = _tsl(place, root, "publish", "--profile", "ci")
+    first = tsl(place, root, "publish", "--profile", "ci")
     assert first.returncode == 0, first.stdout + first.stderr
     target = place / "notebooks" / "02_second.ipynb"
     text = target.read_text()
@@ -300,14 +201,14 @@ def test_published_notebooks_are_deterministic_and_know_when_they_are_stale(
         "device",
         "seed",
     }
-    assert _tsl(place, root, "publish", "--profile", "ci", "--force").returncode == 0
+    assert tsl(place, root, "publish", "--profile", "ci", "--force").returncode == 0
     assert target.read_text() == text
 
     def staleness() -> str:
         code = "from tsl.press.chapters import *; print(staleness(versions.chapter_source('02_second')))"
         command = [sys.executable, "-c", code]
         return subprocess.run(
-            command, env=_environment(place, root), capture_output=True, text=True, check=True
+            command, env=environment(place, root), capture_output=True, text=True, check=True
         ).stdout
 
     source, ledger = place / "notebooks" / "02_second.md", place / "book" / "claims.yml"

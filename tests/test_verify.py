@@ -39,7 +39,7 @@ def test_numbers_that_are_none_are_far_from_all_others():
 
 
 def test_what_is_committed_agrees_with_its_record():
-    rows = list(verify.compare(stored(), shown(), 0))
+    rows = list(verify.compared(stored(), shown(), 0))
     assert {row.claim for row in rows} == {c.id for c in claims.load().values() if c.chapter == FIRST.stem}
     assert all(row.reproduced for row in rows)
     assert [text for source in versions.chapters() for text in verify.committed(source)] == []
@@ -56,10 +56,10 @@ def test_what_was_altered_is_named_with_its_claim(change):
         record[claim]["verdicts"][0] = "fails"
     else:
         seed = 99
-    wrong = [row for row in verify.compare(record, shown(), seed) if not row.reproduced]
+    wrong = [row for row in verify.compared(record, shown(), seed) if not row.reproduced]
     assert claim in {row.claim for row in wrong}
-    assert f"{claim} " in verify.table(wrong)
-    assert "NOT REPRODUCED" in verify.table(wrong)
+    assert f"{claim} " in verify.lines(wrong)
+    assert "NOT REPRODUCED" in verify.lines(wrong)
 
 
 def test_a_figure_that_is_gone_and_an_output_that_was_edited_are_named(tmp_path):

@@ -1,33 +1,41 @@
-"""Checks of arguments, shared by every module: each raises a ``ValueError`` that names the argument and what is allowed."""
+"""Checks of arguments, shared by every module: each raises a ``ValueError`` that names the argument and what is allowed.
+
+What is meant is accepted: tensors, arrays, data frames and nested sequences of real numbers are the same input, any integer type
+is an integer. Each check returns the value in the form that the code goes on with, so callers keep what it returns.
+"""
 
 from __future__ import annotations
 
 import math
-import numbers
+import operator
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 
 def flag(name: str, value: Any) -> bool:
-    """Return `value` if it is True or False."""
-    if not isinstance(value, bool):
+    """Return `value` as a bool if it is True or False."""
+    if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name} must be True or False, got {value!r}")
-    return value
+    return bool(value)
 
 
 def positive_int(name: str, value: Any) -> int:
-    """Return `value` if it is an integer of at least 1."""
+    """Return `value` as an int if it is an integer of at least 1."""
     return at_least(name, value, 1)
 
 
 def at_least(name: str, value: Any, lowest: int) -> int:
-    """Return `value` if it is an integer of at least `lowest`."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < lowest:
+    """Return `value` as an int if it is an integer of at least `lowest`; integers of NumPy would overflow in silence."""
+    number = _integer(value)
+    if number is None or number < lowest:
         raise ValueError(f"{name} must be an integer >= {lowest}, got {value!r}")
-    return int(value)
+    if number >= 2**63:
+        raise ValueError(f"{name} must be below 2**63, got {value!r}")
+    return number
 
 
 def non_negative(name: str, value: Any) -> float:
@@ -40,11 +48,20 @@ def positive(name: str, value: Any) -> float:
     return _number(name, value, strict=True)
 
 
+def number(name: str, value: Any) -> float:
+    """Return `value` as a float if it is a number, infinite ones included."""
+    found = _float(value)
+    if math.isnan(found):
+        raise ValueError(f"{name} must be a number, got {value!r}")
+    return found
+
+
 def fraction(name: str, value: Any) -> float:
     """Return `value` as a float if it lies strictly between 0 and 1."""
-    if isinstance(value, bool) or not isinstance(value, float | int) or not 0 < value < 1:
+    number = _float(value)
+    if not 0 < number < 1:
         raise ValueError(f"{name} must lie strictly between 0 and 1, got {value!r}")
-    return float(value)
+    return number
 
 
 def share(name: str, value: Any, whole: bool = True) -> float:
@@ -71,7 +88,8 @@ def choice(name: str, value: Any, allowed: Sequence[str]) -> None:
 
 def divides(name: str, value: int, whole_name: str, whole: int) -> None:
     """Raise unless `value` is an integer of at least 1 that divides `whole`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1 or whole % value:
+    number = _integer(value)
+    if number is None or number < 1 or whole % number:
         raise ValueError(f"{name} must be at least 1 and divide {whole_name}={whole}, got {name}={value!r}")
 
 
@@ -83,8 +101,8 @@ def _number(name: str, value: Any, strict: bool) -> float:
 
 
 def _float(value: Any) -> float:
-    """`value` as a float; NaN for what is no number, such as True and a text that reads like one."""
-    if isinstance(value, bool | str | bytes):
+    """`value` as a float; NaN for what is no number, such as True, an array and a text that reads like a number."""
+    if _is_flag(value) or isinstance(value, str | bytes) or getattr(value, "ndim", 0) > 0:
         return math.nan
     try:
         return float(value)
@@ -92,55 +110,134 @@ def _float(value: Any) -> float:
         return math.nan
 
 
+def _integer(value: Any) -> int | None:
+    """`value` as an int, None if it is no integer: True and 2.0 are none."""
+    if _is_flag(value) or getattr(value, "ndim", 0) > 0 or not hasattr(value, "__index__"):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:  # a tensor of floats
+        return None
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool) or getattr(value, "dtype", None) in (np.bool_, torch.bool)
+
+
 def floating(name: str, value: Any) -> Tensor:
-    """Return `value` if it is a floating-point tensor."""
-    if not isinstance(value, Tensor) or not value.is_floating_point():
-        raise ValueError(f"{name} must be a floating-point tensor, got {_describe(value)}")
-    return value
+    """Return `value` as a floating-point tensor that asks for no gradient.
+
+    Tensors stay on their device. float32 stays float32, whatever else holds real numbers becomes float64.
+    """
+    if isinstance(value, list | tuple) and any(isinstance(entry, Tensor) for entry in value):
+        try:
+            value = torch.stack([floating(name, entry) for entry in value])
+        except (RuntimeError, TypeError):
+            raise _no_numbers(name, value) from None
+    if isinstance(value, Tensor):
+        found = value.detach().to_dense() if value.layout != torch.strided else value.detach()
+        if found.dtype == torch.bool or found.is_complex():
+            raise _no_numbers(name, value)
+        return found if found.dtype in (torch.float32, torch.float64) else found.double()
+    if value is None:
+        raise _no_numbers(name, value)
+    if np.ma.is_masked(value):
+        raise ValueError(f"{name} must have all its entries, got some that are masked")
+    try:
+        array = np.asarray(value)
+        array = array.astype(np.float64) if array.dtype == object else array
+    except (TypeError, ValueError):
+        raise _no_numbers(name, value) from None
+    if array.dtype.kind not in "iuf":
+        raise _no_numbers(name, value)
+    return torch.from_numpy(array.astype(np.float32 if array.dtype == np.float32 else np.float64))
+
+
+def _no_numbers(name: str, value: Any) -> ValueError:
+    return ValueError(
+        f"{name} must be a tensor (or array, data frame, list) of real numbers, got {_describe(value)}"
+    )
+
+
+def together(**named: Any) -> list[Tensor]:
+    """Return the values as floating-point tensors of one type, float64 if any of them is."""
+    found = {name: floating(name, value) for name, value in named.items()}
+    devices = {name: str(value.device) for name, value in found.items()}
+    if len(set(devices.values())) > 1:
+        listed = ", ".join(f"{name} on {device}" for name, device in devices.items())
+        raise ValueError(f"{' and '.join(found)} must be on one device, got {listed}")
+    common = torch.float64 if any(value.dtype == torch.float64 for value in found.values()) else torch.float32
+    return [value.to(common) for value in found.values()]
 
 
 def finite(name: str, value: Any) -> Tensor:
-    """Return `value` if it is a floating-point tensor without NaN or infinity."""
-    if not torch.isfinite(floating(name, value)).all():
+    """Return `value` as a floating-point tensor if it holds no NaN or infinity."""
+    found = floating(name, value)
+    if not torch.isfinite(found).all():
         raise ValueError(f"{name} must be finite, got entries that are NaN or infinite")
+    return found
+
+
+#: Squares of what is larger or smaller, and squares of these, leave the range of a double.
+_LARGEST = 1e75
+
+
+def _in_range(name: str, value: Tensor) -> Tensor:
+    """Return `value` if its size lets the theory square it, and square that, without overflow or underflow."""
+    size = value.abs().amax((-1, -2))
+    if ((size > _LARGEST) | ((size < 1 / _LARGEST) & (size > 0))).any():
+        worst = size[(size > _LARGEST) | (size < 1 / _LARGEST)].max().item()
+        raise ValueError(
+            f"{name} must have a largest entry between {1 / _LARGEST:g} and {_LARGEST:g}, got {worst:.3g}: choose other units"
+        )
     return value
 
 
 def matrices(name: str, value: Any) -> Tensor:
-    """Return `value` if it is a finite floating tensor of shape (B, d, d), with one batch axis or more."""
-    if square(name, value, batch=True).dim() < 3:
-        raise ValueError(f"{name} must have shape (B, d, d), got {tuple(value.shape)}")
-    return value
+    """Return `value` as a finite float64 tensor of shape (B, d, d), with one batch axis or more."""
+    found = square(name, value, batch=True)
+    if found.dim() < 3:
+        raise ValueError(f"{name} must have shape (B, d, d), got {tuple(found.shape)}")
+    return found
 
 
 def square(name: str, value: Any, batch: bool = False) -> Tensor:
-    """Return `value` if it is a finite floating (d, d) tensor, or (..., d, d) where `batch` allows it."""
-    floating(name, value)
-    few = value.dim() < 2 or (value.dim() > 2 and not batch)
-    if few or value.shape[-1] != value.shape[-2] or value.shape[-1] < 1:
+    """Return `value` as a finite float64 (d, d) tensor, or (..., d, d) where `batch` allows it."""
+    return _square(name, value, batch).double()
+
+
+def _square(name: str, value: Any, batch: bool) -> Tensor:
+    found = floating(name, value)
+    few = found.dim() < 2 or (found.dim() > 2 and not batch)
+    if few or found.shape[-1] != found.shape[-2] or found.shape[-1] < 1:
         allowed = "(d, d) or (B, d, d)" if batch else "(d, d)"
-        raise ValueError(f"{name} must have shape {allowed}, got {tuple(value.shape)}")
-    return finite(name, value)
+        raise ValueError(f"{name} must have shape {allowed}, got {tuple(found.shape)}")
+    return finite(name, found)
 
 
 def invertible(name: str, value: Any, batch: bool = False) -> Tensor:
-    """Return `value` if it is a finite (d, d) tensor, or (B, d, d) where `batch` allows it, not singular up to rounding."""
-    square(name, value, batch)
-    singular = torch.linalg.svdvals(value)
-    if (singular[..., -1] <= value.shape[-1] * torch.finfo(value.dtype).eps * singular[..., 0]).any():
+    """Return `value` as a float64 (d, d) tensor, or (B, d, d) where `batch` allows it, if it is not singular up to rounding."""
+    found = _in_range(name, square(name, value, batch))
+    unit = found.diagonal(dim1=-2, dim2=-1).abs().sqrt()
+    unit = torch.where(unit > 0, unit, 1)  # features in unlike units do not look singular
+    singular = torch.linalg.svdvals(found / unit.unsqueeze(-1) / unit.unsqueeze(-2))
+    if (singular[..., -1] <= found.shape[-1] * torch.finfo(found.dtype).eps * singular[..., 0]).any():
         raise ValueError(f"{name} must be invertible, got a singular matrix")
-    return value
+    return found
 
 
 def covariance(name: str, value: Any, batch: bool = False) -> Tensor:
-    """Return `value` if it is finite, symmetric and positive semi-definite, (d, d) or (B, d, d) where `batch` allows it."""
-    cov = square(name, value, batch)
-    scale = cov.abs().amax((-1, -2)).clamp(min=torch.finfo(cov.dtype).tiny)
+    """Return `value` as a tensor if it is symmetric and positive semi-definite, (d, d) or (B, d, d) where `batch` allows it.
+
+    float32 stays float32, for what is drawn from it; its rounding is allowed for, and theory goes on with ``.double()``.
+    """
+    cov = _in_range(name, _square(name, value, batch))
+    scale = cov.abs().amax((-1, -2))
     slack = 64 * torch.finfo(cov.dtype).eps * scale * cov.shape[-1]
     gap = (cov - cov.mT).abs().amax((-1, -2))
     if (gap > slack).any():
         raise ValueError(f"{name} must be symmetric, got a largest asymmetry of {gap.max().item():.3g}")
-    lowest = torch.linalg.eigvalsh(cov)[..., 0]
+    lowest = torch.linalg.eigvalsh(cov.double())[..., 0]
     if (lowest < -slack).any():
         least = lowest.min().item()
         raise ValueError(f"{name} must be positive semi-definite, got a smallest eigenvalue of {least:.3g}")
@@ -148,10 +245,11 @@ def covariance(name: str, value: Any, batch: bool = False) -> Tensor:
 
 
 def rows(name: str, value: Any) -> Tensor:
-    """Return `value` if it is a feature matrix: finite, floating, (N, d), not empty."""
-    if finite(name, value).dim() != 2 or value.numel() == 0:
-        raise ValueError(f"{name} must be a feature matrix of shape (N, d), got shape {tuple(value.shape)}")
-    return value
+    """Return `value` as a tensor if it is a feature matrix: finite, (N, d), not empty. float32 stays float32."""
+    found = finite(name, value)
+    if found.dim() != 2 or found.numel() == 0:
+        raise ValueError(f"{name} must be a feature matrix of shape (N, d), got shape {tuple(found.shape)}")
+    return _in_range(name, found)
 
 
 def same_dimension(**named: Tensor) -> None:
@@ -162,17 +260,40 @@ def same_dimension(**named: Tensor) -> None:
         raise ValueError(f"{' and '.join(sizes)} must share the dimension d, got {listed}")
 
 
-def probabilities(name: str, value: Sequence[float] | Tensor, count: int) -> Tensor:
-    """Return `value` as a float64 tensor of `count` non-negative entries that sum to 1."""
+def probabilities(name: str, value: Any, count: int) -> Tensor:
+    """Return `value` as a float64 tensor of `count` non-negative entries that sum to 1, to the precision of what was given."""
     try:
-        probs = torch.as_tensor(value, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError):
+        given = floating(name, value)
+    except ValueError:
         raise ValueError(f"{name} must hold {count} probabilities, got {value!r}") from None
+    slack, probs = 1e-8 if given.dtype == torch.float64 else 1e-5, given.double()
     if probs.shape != (count,):
         raise ValueError(f"{name} must hold {count} probabilities, got shape {tuple(probs.shape)}")
-    if not torch.isfinite(probs).all() or (probs < 0).any() or abs(probs.sum().item() - 1) > 1e-8:
+    if not torch.isfinite(probs).all() or (probs < 0).any() or abs(probs.sum().item() - 1) > slack:
         raise ValueError(f"{name} must be non-negative and sum to 1, got {probs.tolist()}")
-    return probs
+    return probs if abs(probs.sum().item() - 1) < 1e-14 else probs / probs.sum()
+
+
+def lengths(name: str, value: Any, count: int, least: int = 1) -> list[int]:
+    """Return `value` as a list of `count` integers of at least `least`: a sequence, an array or a tensor."""
+    entries = _entries(value)
+    if entries is None or len(entries) != count:
+        raise ValueError(f"{name} must hold one for each of {count} tasks, got {value!r}")
+    return [at_least(f"{name}[{index}]", entry, least) for index, entry in enumerate(entries)]
+
+
+def _entries(value: Any) -> list[Any] | None:
+    """Entries of a sequence, an array or a tensor; None for what has none, in an order of its own."""
+    ordered = isinstance(value, Sequence) or getattr(value, "ndim", 0) > 0
+    return list(value) if ordered and not isinstance(value, str) else None
+
+
+def sequence(name: str, value: Any, of: str) -> list[Any]:
+    """Return the entries of a sequence, an array or a tensor, at least one."""
+    entries = _entries(value)
+    if not entries:
+        raise ValueError(f"{name} must be a sequence of at least one {of}, got {_describe(value)}")
+    return entries
 
 
 def generator(name: str, value: Any) -> torch.Generator | None:
@@ -189,4 +310,12 @@ def instance(name: str, value: Any, kind: type) -> None:
 
 
 def _describe(value: Any) -> str:
-    return f"a tensor of {value.dtype}" if isinstance(value, Tensor) else repr(value)
+    """A value in a few words, on one line."""
+    if isinstance(value, Tensor):
+        return f"a tensor of {value.dtype}"
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"an array of {value.dtype} of shape {tuple(value.shape)}"
+    if hasattr(value, "shape"):
+        return f"a {type(value).__name__} of shape {tuple(value.shape)}"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -95,9 +95,9 @@ def conjugate_gradient(prompts: Prompts, steps: int) -> Float[Tensor, "B k d"]:
     floor = energy * torch.finfo(w.dtype).eps ** 2
     chain = [w]
     for _ in range(steps):
-        active = energy > floor
         image = _apply(x, direction)
         curvature = image.square().sum(-1) / m
+        active = (energy > floor) & (curvature > 0)
         length = torch.where(active, energy / torch.where(active, curvature, 1.0), 0.0)
         w = w + length[:, None] * direction
         unexplained = unexplained - length[:, None] * image

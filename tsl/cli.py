@@ -141,7 +141,7 @@ def seeds(profile: str, device: str, seeds: int) -> int:
 
     with _arguments():
         settings = Settings.checked(profile, device, 0)
-    if failed := press.run(settings, seeds):
+    if failed := press.measure(settings, seeds):
         raise click.ClickException(f"no record was written: {', '.join(failed)} failed")
     path = press.record_of(profile)
     flips = press.flips(json.loads(path.read_text(encoding="utf-8")))
@@ -161,8 +161,8 @@ def verify(profile: str, seeds: str) -> int:
     _in_a_clone()
     if not re.fullmatch(r"\d+(,\d+)*", seeds):
         raise click.UsageError(f"seeds must look like 0,1,2, got {seeds!r}")
-    rows, problems = press.run(Settings(profile), [int(seed) for seed in seeds.split(",")])
-    click.echo(press.table(rows))
+    rows, problems = press.again(Settings(profile), [int(seed) for seed in seeds.split(",")])
+    click.echo(press.lines(rows))
     for problem in problems:
         click.echo(problem, err=True)
     lost = sorted({row.claim for row in rows if not row.reproduced})

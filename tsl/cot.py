@@ -27,7 +27,7 @@ Baseline = Callable[[Prompts, int], Tensor]
 
 def chain_of_thought(model: Thinker | Baseline, prompts: Prompts, steps: int) -> Float[Tensor, "B k d"]:
     """Chain ŵ_0, ..., ŵ_steps of a model with a method ``think(prompts, steps)``, or of a baseline ``model(prompts, steps)``."""
-    _validate.at_least("steps", steps, 0)
+    steps = _validate.at_least("steps", steps, 0)
     _validate.instance("prompts", prompts, Prompts)
     think = getattr(model, "think", model)
     if not callable(think):
@@ -46,20 +46,45 @@ def pseudo_newton(moments: Moments, gamma: Float[Tensor, "*B d d"], steps: int) 
     operations a prompt, whatever m. Γ, of shape (d, d) or (B, d, d), is the inverse of the preconditioner, shared or one for each
     prompt; the chain has shape (B, steps + 1, d).
     """
-    _validate.at_least("steps", steps, 0)
+    steps = _validate.at_least("steps", steps, 0)
     _validate.instance("moments", moments, Moments)
-    _validate.invertible("gamma", gamma, batch=True)
+    gamma = _validate.invertible("gamma", gamma, batch=True)
     _validate.same_dimension(gamma=gamma, w=moments.w)
     if gamma.dim() == 3 and len(gamma) != len(moments.w):
         raise ValueError(
             f"gamma must hold one matrix or one for each of {len(moments.w)} prompts, got {len(gamma)}"
         )
-    step = torch.linalg.solve(gamma, moments.gram)
-    drift = torch.linalg.solve(gamma, moments.cross.unsqueeze(-1)).squeeze(-1)
-    chain = [torch.zeros_like(moments.w)]
+    step = torch.linalg.solve(gamma, moments.gram.double())
+    drift = torch.linalg.solve(gamma, moments.cross.double().unsqueeze(-1)).squeeze(-1)
+    chain = [torch.zeros_like(drift)]
     for _ in range(steps):
         chain.append(chain[-1] - torch.einsum("bij,bj->bi", step, chain[-1]) + drift)
     return torch.stack(chain, dim=1)
+
+
+def chain_lessons(moments: Moments, damping: float, length: int) -> Moments:
+    """Lessons of training on chains: from every thought of ŵ*_i = (1 − (1 − η)^i) w*, i < length, the next one is to be found.
+
+    A model that adds A r to a thought ŵ, r = b − Σ̂ŵ, is to add ŵ*_{i+1} − ŵ*_i. Of each prompt this makes `length` lessons with
+    r for b and that step for w, for `tsl.lsa.empirical_optimum`. Training for the direct answer is η = 1 with one lesson. With
+    exact labels every lesson says the same, A = ηΓ⁻¹ (after Theorem 4.1 of arXiv 2603.01293). Label noise stays as loud while
+    the steps shrink: A = ηΓ⁻¹ with σ² · length / Σ_i (1 − η)^{2i} for σ² (ours).
+
+    Parameters
+    ----------
+    damping : float
+        η, above 0 and at most 1.
+    """
+    _validate.instance("moments", moments, Moments)
+    if not 0 < _validate.positive("damping", damping) <= 1:
+        raise ValueError(f"damping must lie in (0, 1], got {damping!r}")
+    left = [(1 - damping) ** i for i in range(_validate.positive_int("length", length))]
+    seen = torch.einsum("bij,bj->bi", moments.gram, moments.w)
+    return Moments(
+        moments.gram.repeat(length, 1, 1),
+        torch.cat([moments.cross - (1 - share) * seen for share in left]),
+        torch.cat([damping * share * moments.w for share in left]),
+    )
 
 
 def sampled_errors(

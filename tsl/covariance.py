@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,9 +19,8 @@ def power_law(d: int, alpha: float, trace: float | None = None) -> Float[Tensor,
     `alpha` = 0 gives the isotropic covariance, larger values are harder. `trace` is the total variance to rescale to; by default
     the largest eigenvalue is 1.
     """
-    _validate.positive_int("d", d)
-    _validate.non_negative("alpha", alpha)
-    spectrum = torch.arange(1, d + 1, dtype=torch.float64) ** -float(alpha)
+    d, alpha = _validate.positive_int("d", d), _validate.non_negative("alpha", alpha)
+    spectrum = torch.arange(1, d + 1, dtype=torch.float64) ** -alpha
     if trace is not None:
         spectrum = spectrum * (_validate.positive("trace", trace) / spectrum.sum())
     return torch.diag(spectrum)
@@ -29,7 +28,7 @@ def power_law(d: int, alpha: float, trace: float | None = None) -> Float[Tensor,
 
 def haar(d: int, generator: torch.Generator) -> Float[Tensor, "d d"]:
     """Draw a matrix uniformly (Haar measure) from the orthogonal group, on the device of the generator."""
-    _validate.positive_int("d", d)
+    d = _validate.positive_int("d", d)
     _validate.instance("generator", generator, torch.Generator)
     kind: dict[str, Any] = {"dtype": torch.float64, "device": generator.device}
     q, r = torch.linalg.qr(torch.randn((d, d), generator=generator, **kind))
@@ -38,7 +37,7 @@ def haar(d: int, generator: torch.Generator) -> Float[Tensor, "d d"]:
 
 def rotate(cov: Float[Tensor, "d d"], generator: torch.Generator) -> Float[Tensor, "d d"]:
     """Conjugate a covariance by a rotation drawn by `haar`: its spectrum, hence its hardness, is kept."""
-    _validate.covariance("cov", cov)
+    cov = _validate.covariance("cov", cov)
     q = haar(len(cov), generator).to(cov)
     rotated = q @ cov @ q.mT
     return (rotated + rotated.mT) / 2
@@ -49,9 +48,9 @@ def hardness(cov: Float[Tensor, "d d"]) -> float:
 
     At least d, with equality for isotropic features; infinite when the smallest eigenvalue is zero up to rounding.
     """
-    spectrum = torch.linalg.eigvalsh(_validate.covariance("cov", cov))
+    spectrum = torch.linalg.eigvalsh(_validate.covariance("cov", cov).double())
     lowest, total = spectrum[0].item(), spectrum.sum().item()
-    floor = cov.shape[0] * torch.finfo(cov.dtype).eps * spectrum[-1].item()
+    floor = len(spectrum) * torch.finfo(spectrum.dtype).eps * spectrum[-1].item()
     return total / lowest if lowest > floor else math.inf
 
 
@@ -77,7 +76,7 @@ def wishart(
     ----------
     cov : Tensor of shape (d, d) or (C, d, d)
         Population covariance Σ, or one for each of C lengths; it may be singular.
-    m : int or sequence of C ints
+    m : int, or sequence or tensor of C ints
         Number of features behind each matrix.
     generator : torch.Generator, optional
         Source of randomness, on the device of `cov`.
@@ -87,13 +86,14 @@ def wishart(
     Tensor of shape (size, d, d), or (C, size, d, d) for a sequence of lengths
         Symmetric, positive semi-definite, with mean `cov`.
     """
+    cov = _validate.covariance("cov", cov, batch=True)
     root = square_root(cov)
-    one = isinstance(m, str) or not isinstance(m, Sequence)
-    given: Sequence[Any] = [m] if one else cast(Sequence[int], m)
+    one = not isinstance(m, Sequence) and not getattr(m, "ndim", 0)
+    given = [m] if one or isinstance(m, str) else _validate.sequence("m", m, "length")
     lengths = [_validate.positive_int("m", length) for length in given]
-    if cov.dim() == 3 and (one or len(cov) != len(lengths)):
+    if cov.dim() > 2 and (one or cov.dim() > 3 or len(cov) != len(lengths)):
         raise ValueError(f"m must hold a length for each of {len(cov)} covariances, got {m!r}")
-    _validate.positive_int("size", size)
+    size = _validate.positive_int("size", size)
     _validate.generator("generator", generator)
     d, rank = cov.shape[-1], min(cov.shape[-1], max(lengths))
     kind: dict[str, Any] = {"dtype": cov.dtype, "device": cov.device}

@@ -16,14 +16,17 @@ from tsl import _validate
 
 
 def squared_error(chain: Float[Tensor, "B k d"], w: Float[Tensor, "B d"]) -> Float[Tensor, "B k"]:
-    """Squared error ‖ŵ_j − w*‖² of every estimate ŵ_0, ..., ŵ_steps of a chain."""
-    _validate.floating("chain", chain)
-    _validate.floating("w", w)
+    """Squared error ‖ŵ_j − w*‖² of every estimate ŵ_0, ..., ŵ_steps of a chain.
+
+    Infinite where the chain has overflown; NaN only where the weights are not known.
+    """
+    chain, w = _validate.together(chain=chain, w=w)
     if chain.dim() != 3 or w.shape != (chain.shape[0], chain.shape[2]):
         raise ValueError(
             f"chain and w must have shapes (B, k, d) and (B, d), got {tuple(chain.shape)} and {tuple(w.shape)}"
         )
-    return (chain - w[:, None]).square().sum(-1)
+    error = (chain - w[:, None]).square().sum(-1)
+    return torch.where(error.isnan() & ~w.isnan().any(-1, keepdim=True), torch.inf, error)
 
 
 def propagated_error(
@@ -43,9 +46,8 @@ def propagated_error(
     Tensor of shape (..., steps + 1)
         Entry j is E_w ‖ŵ_j − w*‖²; entry 0 is d. Infinite once it overflows.
     """
-    _validate.at_least("steps", steps, 0)
-    _validate.matrices("gram", gram)
-    _validate.invertible("gamma", gamma, batch=True)
+    steps = _validate.at_least("steps", steps, 0)
+    gram, gamma = _validate.matrices("gram", gram), _validate.invertible("gamma", gamma, batch=True)
     _validate.same_dimension(gram=gram, gamma=gamma)
     try:
         shape = torch.broadcast_shapes(gram.shape, gamma.shape)
@@ -68,6 +70,7 @@ def propagated_error(
 
 def relative_distance(found: Float[Tensor, "*B d d"], target: Float[Tensor, "d d"]) -> Float[Tensor, "*B"]:
     """Frobenius distance of a matrix, or of a batch of them, from a target, in units of the target's norm."""
+    found, target = _validate.together(found=found, target=target)
     _validate.same_dimension(found=found, target=target)
     if not target.any():
         raise ValueError("target must not be zero, got zeros")
@@ -75,17 +78,19 @@ def relative_distance(found: Float[Tensor, "*B d d"], target: Float[Tensor, "d d
 
 
 def standard_error(values: Tensor, dim: int = 0) -> Tensor:
-    """Standard error of the mean of at least two independent values along `dim`."""
-    count = _replicas(values, dim)
+    """Standard error of the mean of at least two independent values along `dim`; infinite where one of them is."""
+    values, count = _replicas(values, dim)
     if count < 2:
         raise ValueError(f"values must hold at least 2 replicas along dim={dim}, got {count}")
-    return values.std(dim) / count**0.5
+    spread = values.std(dim) / count**0.5
+    return torch.where(values.isinf().any(dim) & ~values.isnan().any(dim), torch.inf, spread)
 
 
 def mean_interval(values: Tensor, dim: int = 0, confidence: float = 0.95) -> tuple[Tensor, Tensor, Tensor]:
     """Mean of at least two independent values along `dim`, and both ends of Student's confidence interval."""
-    _validate.fraction("confidence", confidence)
-    half = standard_error(values, dim) * float(stats.t.ppf((1 + confidence) / 2, _replicas(values, dim) - 1))
+    confidence = _validate.fraction("confidence", confidence)
+    values, count = _replicas(values, dim)
+    half = standard_error(values, dim) * float(stats.t.ppf((1 + confidence) / 2, count - 1))
     mean = values.mean(dim)
     return mean, mean - half, mean + half
 
@@ -95,11 +100,9 @@ def z_scores(values: Tensor, expected: Any, dim: int = 0) -> Tensor:
 
     `expected` is a number, or numbers in the shape of ``values.mean(dim)``. 0 where all replicas equal the prediction.
     """
+    values, _ = _replicas(values, dim)
     spread, mean = standard_error(values, dim), values.mean(dim)
-    try:
-        target = torch.as_tensor(expected, dtype=values.dtype, device=values.device)
-    except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"expected must hold numbers, got {expected!r}") from None
+    target = _validate.floating("expected", expected).to(values)
     if target.shape not in ((), mean.shape):
         raise ValueError(f"expected must have shape {tuple(mean.shape)}, got shape {tuple(target.shape)}")
     gap = mean - target
@@ -108,8 +111,7 @@ def z_scores(values: Tensor, expected: Any, dim: int = 0) -> Tensor:
 
 def geometric_mean(values: Tensor, dim: int = 0) -> Tensor:
     """Geometric mean of positive values along an axis."""
-    logs = _logarithm("values", values)
-    _replicas(logs, dim)
+    logs, _ = _replicas(_logarithm("values", values), dim)
     return logs.mean(dim).exp()
 
 
@@ -130,9 +132,11 @@ def ratio_interval(above: Tensor, below: Tensor, confidence: float = 0.95) -> tu
 
     Both are vectors of at least two positive values; one variance of their logarithms is assumed.
     """
-    _validate.fraction("confidence", confidence)
+    confidence = _validate.fraction("confidence", confidence)
     upper, lower = _logarithm("above", above), _logarithm("below", below)
     for name, logs in (("above", upper), ("below", lower)):
+        if logs.dim() != 1:
+            raise ValueError(f"{name} must be a vector, got shape {tuple(logs.shape)}")
         if len(logs) < 2:
             raise ValueError(f"{name} must hold at least 2 replicas, got {len(logs)}")
     interval = stats.ttest_ind(upper.cpu(), lower.cpu()).confidence_interval(confidence)
@@ -150,7 +154,12 @@ def median_interval(values: Float[Tensor, "B k"], confidence: float = 0.95) -> t
     The number of values below the true median is Binomial(B, ½), so the r-th smallest and the r-th largest
     value enclose the median with probability at least 1 − 2 P(Binomial < r).
     """
-    _validate.fraction("confidence", confidence)
+    confidence, values = (
+        _validate.fraction("confidence", confidence),
+        _validate.floating("values", values).double(),
+    )
+    if values.dim() < 1 or values.isnan().any():
+        raise ValueError(f"values must be numbers along a first axis, got NaN or shape {tuple(values.shape)}")
     size = values.shape[0]
     # Largest r with P(Binomial < r) within the tail.
     rank = int(stats.binom.ppf((1 - confidence) / 2, size, 0.5))
@@ -180,7 +189,7 @@ def paired_difference(
     where q is the likeliest share lost if the difference is Δ (T. Tango, Statistics in Medicine 17, 891, 1998). At
     Δ = 0 it is McNemar's test. Unlike Wald's interval it keeps its coverage where few questions change, or none.
     """
-    _validate.fraction("confidence", confidence)
+    confidence = _validate.fraction("confidence", confidence)
     n = _validate.positive_int("questions", questions)
     b, c = _validate.non_negative("gained", gained), _validate.non_negative("lost", lost)
     if b + c > n:
@@ -255,14 +264,16 @@ def sign_flip_pvalue(differences: Sequence[float | int]) -> float:
 
 
 def _logarithm(name: str, values: Tensor) -> Tensor:
-    if not (_validate.floating(name, values) > 0).all():
-        raise ValueError(f"{name} must be positive, got a smallest one of {values.min().item():.3g}")
-    return values.log()
+    found = _validate.floating(name, values).double()
+    if found.numel() == 0 or not (found > 0).all():
+        least = found.min().item() if found.numel() else math.nan
+        raise ValueError(f"{name} must be positive, got a smallest one of {least:.3g}")
+    return found.log()
 
 
-def _replicas(values: Tensor, dim: int) -> int:
-    """Length of the axis of replicas, after checking that there is such an axis."""
-    _validate.floating("values", values)
-    if isinstance(dim, bool) or not isinstance(dim, int) or not -values.dim() <= dim < values.dim():
-        raise ValueError(f"dim must be an axis of values, which has {values.dim()}, got {dim!r}")
-    return values.shape[dim]
+def _replicas(values: Any, dim: int) -> tuple[Tensor, int]:
+    """Values as a tensor, and the length of the axis of replicas, after checking that there is such an axis."""
+    found = _validate.floating("values", values).double()
+    if isinstance(dim, bool) or not isinstance(dim, int) or not -found.dim() <= dim < found.dim():
+        raise ValueError(f"dim must be an axis of values, which has {found.dim()}, got {dim!r}")
+    return found, found.shape[dim]

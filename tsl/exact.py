@@ -47,8 +47,7 @@ def trace_moment(d: int, m: int, p: int) -> Fraction:
     eigenfunctions of the Wishart average: E J_λ(W) = Π_cells (d + content)(m + content). Everything is an
     integer until one division per partition; m < d is allowed.
     """
-    for name, value in (("d", d), ("m", m), ("p", p)):
-        _validate.positive_int(name, value)
+    d, m, p = (_validate.positive_int(name, value) for name, value in (("d", d), ("m", m), ("p", p)))
     total = Fraction(0)
     for shape in _hook_like_partitions(p):
         columns = [sum(row > j for row in shape) for j in range(shape[0])]
@@ -75,9 +74,8 @@ def isotropic_error(d: int, m: int, g: float, steps: int, noise: float = 0.0) ->
     whose terms alternate in sign and cancel badly in floating point, so the sum is rational and rounded once.
     However large g is, the mean diverges as k → ∞ at every finite m: eigenvalues of Σ̂ have no upper bound.
     """
-    _validate.positive_int("d", d)
-    _validate.positive_int("m", m)
-    _validate.at_least("steps", steps, 0)
+    d, m = _validate.positive_int("d", d), _validate.positive_int("m", m)
+    steps = _validate.at_least("steps", steps, 0)
     g, noise = _validate.positive("g", g), _validate.non_negative("noise", noise)
     scale = -1 / (m * Fraction(g))
     # power[p] = (−1)^p E tr (Σ̂/g)^p, the sign being that of the binomial expansions below
@@ -183,19 +181,19 @@ def expected_error(
     and W' = Σ^½ W Σ^½. Moving the roots onto the spacers leaves W white and three letters: C = Σ^½AΣ^½, D =
     Σ^½A²Σ^½ where the two A meet, and S = Σ where the two W' meet.
     """
-    _validate.covariance("gamma", gamma)
-    root = square_root(cov).double()
+    gamma = _validate.covariance("gamma", gamma).double()
+    cov = _validate.covariance("cov", cov).double()
+    root, m = square_root(cov), _validate.positive_int("m", m)
     _validate.same_dimension(gamma=gamma, cov=cov)
-    _validate.positive_int("m", m)
     if _validate.at_least("steps", steps, 0) > MAX_STEPS:
         raise ValueError(f"steps must be <= {MAX_STEPS}, got {steps}: the number of words explodes beyond it")
     d = len(cov)
     lowest = torch.linalg.eigvalsh(gamma)[0].item()
     if lowest <= 0:
         raise ValueError(f"gamma must be positive definite, got a smallest eigenvalue of {lowest:.3g}")
-    inverse = torch.linalg.inv(gamma.double())
+    inverse = torch.linalg.inv(_validate.invertible("gamma", gamma))
     half = root @ inverse
-    words = _WishartWords({"C": half @ root, "D": half @ half.mT, "S": cov.double()}, m)
+    words = _WishartWords({"C": half @ root, "D": half @ half.mT, "S": cov}, m)
 
     def moment(i: int, j: int) -> float:
         if i + j == 0:

@@ -49,13 +49,18 @@ class Forecast:
 
     @property
     def best_step(self) -> int:
-        """Step of the least typical error."""
-        return int(self.typical.argmin())
+        """Step of the least typical error, the first of several that only rounding tells apart."""
+        return int((self.typical <= self.typical.min() + self._rounding).int().argmax())
 
     @property
     def overthinks(self) -> bool:
         """Whether the last step is typically worse than the best one by a tenth or more."""
-        return bool(self.typical[-1] > 1.1 * self.typical[self.best_step])
+        return bool(self.typical[-1] > 1.1 * self.typical.min() + self._rounding)
+
+    @property
+    def _rounding(self) -> float:
+        """What rounding leaves of an error, w itself being known to sixteen digits."""
+        return 1e-28 * self.typical[0].item()
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -121,13 +126,12 @@ def foresee(
     noise : float
         Standard deviation σ of the label noise, in training and test.
     """
-    _validate.positive_int("steps", steps)
+    m, steps = _validate.positive_int("m", m), _validate.positive_int("steps", steps)
+    noise = _validate.non_negative("noise", noise)
     train, test = laws.of("train", train), laws.of("test", test)
     _validate.same_dimension(train=train.second, test=test.second)
     gamma = theory.gamma(train, n, noise)
-    drawn = cot.sampled_errors(gamma, test, m, steps, PROMPTS, noise, generator)
-    # A chain that has overflown is as bad as can be.
-    drawn = torch.where(drawn.isnan(), torch.inf, drawn).sort(dim=0).values
+    drawn = cot.sampled_errors(gamma, test, m, steps, PROMPTS, noise, generator).sort(dim=0).values
     low, middle, high = (drawn[round(share * (PROMPTS - 1))] for share in (0.1, 0.5, 0.9))
     mean, formula = _mean(gamma, test, m, steps, noise)
     limit = [theory.cot_error_limit(gamma, test, k) for k in range(steps + 1)]
@@ -143,7 +147,7 @@ def _mean(gamma: Tensor, test: laws.Law, m: int, steps: int, noise: float) -> tu
     scale, variance = gamma[0, 0].item(), test.second[0, 0].item()
     eye = torch.eye(test.d, dtype=gamma.dtype, device=gamma.device)
     gaussian = test.kappa == 1
-    if gaussian and torch.equal(gamma, scale * eye) and torch.equal(test.second, variance * eye):
+    if gaussian and variance and torch.equal(gamma, scale * eye) and torch.equal(test.second, variance * eye):
         # ŵ and the noise in units of the features: Σ = I.
         errors = exact.isotropic_error(test.d, m, scale / variance, steps, noise / variance**0.5)
         return errors, "the mean from zonal polynomials (exact.isotropic_error)"

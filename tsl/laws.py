@@ -9,7 +9,7 @@ Wherever a law is asked for, a bare covariance means the Gaussian one. Laws othe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,7 @@ class Law:
     Parameters
     ----------
     second : Tensor of shape (d, d)
-        Λ = E[x xᵀ], about zero.
+        Λ = E[x xᵀ], about zero; float64, whatever the type of what is drawn.
     fourth : callable
         The linear map S ↦ E[x xᵀ S x xᵀ] on (d, d) tensors. A map, not the d⁴ numbers behind it.
     draw : callable
@@ -73,6 +73,7 @@ def student(cov: Float[Tensor, "d d"], dof: float) -> Law:
     """
     if dof == float("inf"):
         return gaussian(cov)
+    cov, dof = _validate.covariance("cov", cov), _validate.number("dof", dof)
     if not dof > 2:
         raise ValueError(f"dof must be above 2, or the law has no covariance, got {dof!r}")
 
@@ -84,12 +85,13 @@ def student(cov: Float[Tensor, "d d"], dof: float) -> Law:
 
 
 def _elliptical(cov: Tensor, kappa: float, scale: Callable[..., Tensor | None]) -> Law:
-    _validate.covariance("cov", cov)
+    cov = _validate.covariance("cov", cov)
+    second = cov.double()
 
     def fourth(middle: Tensor) -> Tensor:
         if kappa == float("inf"):
             raise ValueError("dof must be above 4 for a prediction: the law has no fourth moment")
-        return kappa * (cov @ (middle + middle.mT) @ cov + torch.trace(middle @ cov) * cov)
+        return kappa * (second @ (middle + middle.mT) @ second + torch.trace(middle @ second) * second)
 
     def draw(size: int, n: int, generator: torch.Generator | None) -> Tensor:
         shape = (size, n, len(cov))
@@ -98,11 +100,13 @@ def _elliptical(cov: Tensor, kappa: float, scale: Callable[..., Tensor | None]) 
         return x if stretch is None else x * stretch
 
     def hard() -> Tensor:
-        spectrum = torch.linalg.eigvalsh(cov).flip(0)
-        floor = len(cov) * torch.finfo(cov.dtype).eps * spectrum[0]
-        return kappa * (2 + spectrum.sum() / torch.where(spectrum > floor, spectrum, 0)) - 1
+        if kappa == float("inf"):
+            raise ValueError("dof must be above 4 for a prediction: the law has no fourth moment")
+        spectrum = torch.linalg.eigvalsh(second).flip(0)
+        floor = len(cov) * torch.finfo(second.dtype).eps * spectrum[0]
+        return torch.where(spectrum > floor, kappa * (2 + spectrum.sum() / spectrum) - 1, torch.inf)
 
-    return Law(cov, fourth, draw, hard, kappa)
+    return Law(second, fourth, draw, hard, kappa)
 
 
 def rows(x: Float[Tensor, "N d"], jitter: float = 0.0) -> Law:
@@ -119,13 +123,13 @@ def rows(x: Float[Tensor, "N d"], jitter: float = 0.0) -> Law:
         Variance of an independent Gaussian that is added to every row when predicting, so that a direction in which no row
         varies counts as very faint and not as absent.
     """
-    _validate.rows("x", x)
-    _validate.non_negative("jitter", jitter)
-    eye = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-    plain = x.mT @ x / len(x)
+    x, jitter = _validate.rows("x", x), _validate.non_negative("jitter", jitter)
+    exact = x.double()
+    eye = torch.eye(x.shape[1], dtype=exact.dtype, device=x.device)
+    plain = exact.mT @ exact / len(x)
 
     def fourth(middle: Tensor) -> Tensor:
-        found = (x * ((x @ middle) * x).sum(1, keepdim=True)).mT @ x / len(x)
+        found = (exact * ((exact @ middle) * exact).sum(1, keepdim=True)).mT @ exact / len(x)
         if jitter:  # with x + e, e ~ N(0, jitter I): the terms of second and of fourth order in e
             both = middle + middle.mT
             found = found + jitter * (both @ plain + plain @ both)
@@ -138,10 +142,10 @@ def rows(x: Float[Tensor, "N d"], jitter: float = 0.0) -> Law:
 
     def hard() -> Tensor:
         # Λ⁻¹F(I)Λ⁻¹ = MᵀM with M = √N diag(‖x‖) U S⁻¹Vᵀ for X = USVᵀ: no square of a condition number.
-        left, size, _ = torch.linalg.svd(x, full_matrices=False)
-        if len(size) < x.shape[1] or size[-1] <= max(x.shape) * torch.finfo(x.dtype).eps * size[0]:
+        left, size, _ = torch.linalg.svd(exact, full_matrices=False)
+        if len(size) < x.shape[1] or size[-1] <= max(x.shape) * torch.finfo(exact.dtype).eps * size[0]:
             raise ValueError("law must have a non-singular second moment, got a singular one")
-        root = len(x) ** 0.5 * x.norm(dim=1, keepdim=True) * left / size
+        root = len(x) ** 0.5 * exact.norm(dim=1, keepdim=True) * left / size
         return torch.linalg.svdvals(root).flip(0).square() - 1
 
     return Law(plain + jitter * eye, fourth, draw, None if jitter else hard)
@@ -160,10 +164,10 @@ def standardise(x: Float[Tensor, "N d"], reference: Tensor | None = None) -> Flo
     Returns
     -------
     Tensor of shape (N, d)
-        No units. A feature that is constant in the reference is only centred.
+        No units; float64. A feature that is constant in the reference is only centred.
     """
-    _validate.rows("x", x)
-    reference = x if reference is None else _validate.rows("reference", reference)
+    x = _validate.rows("x", x).double()
+    reference = x if reference is None else _validate.rows("reference", reference).double()
     _validate.same_dimension(x=x, reference=reference)
     return (x - reference.mean(0)) / _spread(reference.std(0, correction=0), reference)
 
@@ -179,9 +183,10 @@ def unit_range(x: Float[Tensor, "N d"]) -> Float[Tensor, "N d"]:
     Returns
     -------
     Tensor of shape (N, d)
-        No units. A constant feature becomes 0.
+        No units; float64. A constant feature becomes 0.
     """
-    low, high = _validate.rows("x", x).aminmax(dim=0)
+    x = _validate.rows("x", x).double()
+    low, high = x.aminmax(dim=0)
     return (x - low) / _spread(high - low, x)
 
 
@@ -194,9 +199,8 @@ def of(name: str, value: Any) -> Law:
 
 def each(name: str, values: Any) -> list[Law]:
     """Laws of the same dimension, at least one, from a sequence of laws and covariances or a tensor of shape (T, d, d)."""
-    if not isinstance(values, Sequence | Tensor) or isinstance(values, str) or len(values) < 1:
-        raise ValueError(f"{name} must be a sequence of at least one law or covariance, got {values!r}")
-    found = [of(f"{name}[{index}]", value) for index, value in enumerate(values)]
+    entries = _validate.sequence(name, values, "law or covariance")
+    found = [of(f"{name}[{index}]", value) for index, value in enumerate(entries)]
     _validate.same_dimension(**{f"{name}[{index}]": law.second for index, law in enumerate(found)})
     return found
 
@@ -204,10 +208,7 @@ def each(name: str, values: Any) -> list[Law]:
 def mixture(tasks: Any, probs: Any, lengths: Any) -> tuple[list[Law], list[float]]:
     """Laws and probabilities of a mixture of tasks, after checking that the three name the same tasks."""
     found = each("tasks", tasks)
-    if not isinstance(lengths, Sequence | Tensor) or isinstance(lengths, str) or len(lengths) != len(found):
-        raise ValueError(f"lengths must hold one for each of {len(found)} tasks, got {lengths!r}")
-    for index, length in enumerate(lengths):
-        _validate.positive_int(f"lengths[{index}]", length)
+    _validate.lengths("lengths", lengths, len(found))
     return found, _validate.probabilities("probs", probs, len(found)).tolist()
 
 

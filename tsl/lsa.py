@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from tsl import _validate, laws, theory
+from tsl import _validate, covariance, laws, theory
 from tsl.laws import Law
 from tsl.prompts import Moments, Prompts
 
@@ -23,7 +23,7 @@ def embed(prompts: Prompts, w0: Float[Tensor, "B d"] | None = None) -> Float[Ten
     """Prompts as the matrix (B, 2d + 2, n + 1) a transformer reads; the last column is the estimate ŵ_0, by default zero."""
     _validate.instance("prompts", prompts, Prompts)
     size, n, d = prompts.x.shape
-    estimate = torch.zeros_like(prompts.w) if w0 is None else _validate.floating("w0", w0)
+    estimate = torch.zeros_like(prompts.w) if w0 is None else _validate.floating("w0", w0).to(prompts.w.dtype)
     if estimate.shape != prompts.w.shape:
         raise ValueError(f"w0 must have shape {tuple(prompts.w.shape)}, got {tuple(estimate.shape)}")
     embedding = prompts.x.new_zeros(size, 2 * d + 2, n + 1)
@@ -59,7 +59,7 @@ class LinearSelfAttention(nn.Module):
     @classmethod
     def from_gamma(cls, gamma: Float[Tensor, "d d"], c: float = 1.0) -> LinearSelfAttention:
         """Model at the optimum with preconditioner Γ⁻¹: V31 = −Γ⁻¹/c."""
-        _validate.invertible("gamma", gamma)
+        gamma, c = _validate.invertible("gamma", gamma), _validate.positive("c", c)
         model = cls(gamma.shape[0], c).to(gamma.device, gamma.dtype)
         with torch.no_grad():
             model.v31.copy_(-torch.linalg.inv(gamma) / c)
@@ -94,35 +94,38 @@ class LinearSelfAttention(nn.Module):
 
         The normaliser n is the number of examples: it does not grow with the chain. By default all columns but the last.
         """
-        n = self._examples(embedding, n)
+        embedding, n = self._read(embedding, n)
         scores = embedding.mT @ self.key_query @ embedding
         return embedding + self.value @ embedding @ scores / n
 
     def answer(self, embedding: Float[Tensor, "B r c"], n: int | None = None) -> Float[Tensor, "B r"]:
         """Last column of `forward`, at a cost linear in the number of columns."""
-        n = self._examples(embedding, n)
+        embedding, n = self._read(embedding, n)
         last = embedding[:, :, -1]
         scores = embedding.mT @ (last @ self.key_query.mT).unsqueeze(-1)
         return last + (embedding @ scores).squeeze(-1) @ self.value.mT / n
 
-    def _examples(self, embedding: Tensor, n: int | None) -> int:
-        """Normaliser of the attention, after checking that `embedding` is one of this model's."""
-        _validate.floating("embedding", embedding)
+    def _read(self, embedding: Tensor, n: int | None) -> tuple[Tensor, int]:
+        """Embedding in the model's type, after checking that it is one of this model's, and normaliser of the attention."""
+        found = _validate.floating("embedding", embedding)
+        embedding = (embedding if isinstance(embedding, Tensor) else found).to(
+            self.value.dtype
+        )  # keeps a gradient
         if embedding.dim() != 3 or embedding.shape[1] != 2 * self.d + 2 or embedding.shape[2] < 2:
             raise ValueError(
                 f"embedding must have shape (B, {2 * self.d + 2}, columns >= 2), got {tuple(embedding.shape)}"
             )
-        return _validate.positive_int("n", embedding.shape[2] - 1 if n is None else n)
+        return embedding, _validate.positive_int("n", embedding.shape[2] - 1 if n is None else n)
 
     @torch.no_grad()
     def think(self, prompts: Prompts, steps: int) -> Float[Tensor, "B k d"]:
         """Chain ŵ_0 = 0, ..., ŵ_steps on the full embedding: append the last column of f(E) and run on the longer context."""
-        _validate.at_least("steps", steps, 0)
+        steps = _validate.at_least("steps", steps, 0)
         _validate.instance("prompts", prompts, Prompts)
         if prompts.w.shape[1] != self.d:
             raise ValueError(f"prompts must have dimension d={self.d}, got d={prompts.w.shape[1]}")
         m, d = prompts.x.shape[1], self.d
-        embedding = embed(prompts)
+        embedding = embed(prompts).to(self.value.dtype)
         for _ in range(steps):
             embedding = torch.cat([embedding, self.answer(embedding, n=m).unsqueeze(-1)], dim=2)
         return embedding[:, d + 1 : 2 * d + 1, m:].mT
@@ -155,12 +158,72 @@ def population_loss(
 
     `first` is S₁ = E[b w*ᵀ] and `second` S₂ = E[b bᵀ]: Λ and E[Σ̂²] for one noiseless task.
     """
-    _validate.square("preconditioner", preconditioner, batch=True)
-    _validate.square("first", first)
-    _validate.square("second", second)
+    preconditioner = _validate.square("preconditioner", preconditioner, batch=True)
+    first, second = _validate.square("first", first), _validate.square("second", second)
     _validate.same_dimension(preconditioner=preconditioner, first=first, second=second)
     quadratic = (preconditioner @ second * preconditioner).sum((-1, -2))
     return (quadratic - 2 * (preconditioner * first.mT).sum((-1, -2)) + first.shape[0]) / 2
+
+
+def population_moments(
+    cov: Float[Tensor, "d d"], n: int
+) -> tuple[Float[Tensor, "d d"], Float[Tensor, "d d"]]:
+    """S₁ = E[b w*ᵀ] and S₂ = E[b bᵀ] of noiseless prompts of n Gaussian examples, by cubature instead of Wick's formula.
+
+    McNamee and Stenger's symmetric rule of 2d² + 1 nodes with coordinates 0 and ±√3 integrates polynomials of degree 5
+    against N(0, I) exactly. From its mean of ‖x‖²xxᵀ comes S₂ = (1 − 1/n)Λ² + E[‖x‖²xxᵀ]/n, since w* ~ N(0, I).
+    """
+    _validate.covariance("cov", cov)
+    _validate.positive_int("n", n)
+    d, root3 = len(cov), 3**0.5
+    axes = root3 * torch.eye(d, dtype=cov.dtype, device=cov.device)
+    i, j = torch.triu_indices(d, d, 1)
+    pairs = torch.cat([axes[i] + axes[j], axes[i] - axes[j]])
+    nodes = torch.cat([axes, -axes, pairs, -pairs])
+    weights = torch.cat([nodes.new_full((2 * d,), (4 - d) / 18), nodes.new_full((len(pairs) * 2,), 1 / 36)])
+    x = nodes @ covariance.square_root(cov)  # the node at the origin adds nothing
+    first = (x.mT * weights) @ x
+    fourth = (x.mT * (weights * x.square().sum(1))) @ x
+    return first, (1 - 1 / n) * first @ first + fourth / n
+
+
+def train_value(
+    prompts: Prompts, steps: int, learning_rate: float | None = None, c: float = 1.0
+) -> LinearSelfAttention:
+    """Full-batch gradient descent with a constant step on *all* of V, W at its structured start (Theorem 3.1).
+
+    The answer is (0, ŵ_0, 1) + V z with z = E EᵀW e/n fixed, so that the loss ½ mean‖f(E)[:, −1] − (0, 0, w*, 1)‖² has
+    the gradient V mean(zzᵀ) − mean((target − start) zᵀ): two averages, taken once.
+
+    Parameters
+    ----------
+    prompts : Prompts
+        The training set, with known weights.
+    learning_rate : float, optional
+        Constant step; by default 1/λ_max(mean zzᵀ), half of what is still stable.
+    c : float
+        Scale of the structured initialisation.
+    """
+    _validate.instance("prompts", prompts, Prompts)
+    _validate.positive_int("steps", steps)
+    size, n, d = prompts.x.shape
+    model = LinearSelfAttention(d, c).to(prompts.x.device, prompts.x.dtype)
+    with torch.no_grad():
+        embedding = embed(prompts)
+        start = embedding[:, :, -1]
+        scores = embedding.mT @ (start @ model.key_query.mT).unsqueeze(-1)
+        seen = (embedding @ scores).squeeze(-1) / n
+        wanted = torch.zeros_like(start)
+        wanted[:, d + 1 : 2 * d + 1] = prompts.w
+        wanted[:, -1] = 1
+        curvature, pull = seen.mT @ seen / size, (wanted - start).mT @ seen / size
+        top = torch.linalg.eigvalsh(curvature)[-1].item()
+        rate = 1 / top if learning_rate is None else _validate.positive("learning_rate", learning_rate)
+        value = torch.zeros_like(curvature)
+        for _ in range(steps):
+            value = value - rate * (value @ curvature - pull)
+        model.value.copy_(value)
+    return model
 
 
 def train_population(
@@ -185,10 +248,9 @@ def train_population(
     c : float
         Scale of the structured initialisation.
     """
-    _validate.square("first", first)
-    _validate.covariance("second", second)
+    first, second = _validate.square("first", first), _validate.covariance("second", second).double()
     _validate.same_dimension(first=first, second=second)
-    _validate.positive_int("steps", steps)
+    steps, c = _validate.positive_int("steps", steps), _validate.positive("c", c)
     model = LinearSelfAttention(first.shape[0], c).to(first.device, first.dtype)
     top = torch.linalg.eigvalsh(second)[-1].item()
     if top <= 0:
@@ -230,10 +292,11 @@ def empirical_optimum(moments: Moments) -> Float[Tensor, "d d"]:
     if size < d:
         raise ValueError(f"moments must hold at least d={d} prompts, got {size}")
     # In units of its own size each entry of b counts the same, so that features in unlike units do not look singular.
-    scale = moments.cross.abs().amax(0).clamp(min=torch.finfo(moments.cross.dtype).tiny)
-    seen = moments.cross / scale
+    cross, w = moments.cross.double(), moments.w.double()
+    scale = cross.abs().amax(0).clamp(min=torch.finfo(cross.dtype).tiny)
+    seen = cross / scale
     second = _validate.invertible("sum of b bᵀ over the prompts of moments", seen.mT @ seen)
-    return torch.linalg.solve(second, moments.w.mT @ seen, left=False) / scale
+    return torch.linalg.solve(second, w.mT @ seen, left=False) / scale
 
 
 def train_lsa(

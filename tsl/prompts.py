@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,13 @@ from torch import Tensor
 from tsl import _validate, laws
 from tsl.covariance import wishart
 from tsl.laws import Law
+
+
+def _settle(batch: Moments | Prompts, *known: str) -> None:
+    """Make the fields of a batch tensors of one type; those in `known` are finite, NaN in `w` stands for unknown weights."""
+    names = [field.name for field in fields(batch)]
+    for name, value in zip(names, _validate.together(**{n: getattr(batch, n) for n in names}), strict=True):
+        object.__setattr__(batch, name, _validate.finite(name, value) if name in known else value)
 
 
 @dataclass(frozen=True)
@@ -34,9 +41,7 @@ class Moments:
     w: Float[Tensor, "B d"]
 
     def __post_init__(self) -> None:
-        _validate.finite("gram", self.gram)
-        _validate.finite("cross", self.cross)
-        _validate.floating("w", self.w)  # NaN stands for weights that nobody knows
+        _settle(self, "gram", "cross")
         size, d = tuple(self.w.shape) if self.w.dim() == 2 else (-1, -1)
         if self.gram.shape != (size, d, d) or self.cross.shape != (size, d):
             raise ValueError(
@@ -64,9 +69,7 @@ class Prompts:
     w: Float[Tensor, "B d"]
 
     def __post_init__(self) -> None:
-        _validate.finite("x", self.x)
-        _validate.finite("y", self.y)
-        _validate.floating("w", self.w)  # NaN stands for weights that nobody knows
+        _settle(self, "x", "y")
         size, n, d = tuple(self.x.shape) if self.x.dim() == 3 else (-1, -1, -1)
         if self.y.shape != (size, n) or self.w.shape != (size, d) or n < 1:
             raise ValueError(
@@ -101,8 +104,7 @@ def sample_prompts(
         Source of randomness, on the device of the law.
     """
     law = laws.of("law", law)
-    _validate.positive_int("n", n)
-    _validate.positive_int("size", size)
+    n, size = _validate.positive_int("n", n), _validate.positive_int("size", size)
     noise = _validate.non_negative("noise", noise)
     _validate.generator("generator", generator)
     x = law.draw(size, n, generator)
@@ -126,8 +128,7 @@ def sample_moments(
     a part at a time, so that memory need not hold all the features.
     """
     law = laws.of("law", law)
-    _validate.positive_int("m", m)
-    _validate.positive_int("size", size)
+    m, size = _validate.positive_int("m", m), _validate.positive_int("size", size)
     noise = _validate.non_negative("noise", noise)
     if law.kappa != 1:
         part = max(1, _ELEMENTS // (m * law.d))
@@ -182,14 +183,15 @@ class TaskMixture:
 
     def _drawn(self, size: int, generator: torch.Generator | None) -> Iterator[tuple[Law, int, int]]:
         """Law, prompt length and number of prompts of each task that was drawn."""
-        _validate.positive_int("size", size)
+        size = _validate.positive_int("size", size)
         _validate.generator("generator", generator)
-        probs = torch.as_tensor(self.probs, dtype=torch.float64)
+        found = laws.each("tasks", self.tasks)
+        probs = _validate.probabilities("probs", self.probs, len(found))
+        lengths = _validate.lengths("lengths", self.lengths, len(found))
         device = generator.device if generator is not None else None
         drawn = torch.multinomial(probs.to(device), size, replacement=True, generator=generator)
-        counts = torch.bincount(drawn, minlength=len(self.tasks)).tolist()
-        found = laws.each("tasks", self.tasks)
-        return (task for task in zip(found, self.lengths, counts, strict=True) if task[2])
+        counts = torch.bincount(drawn, minlength=len(found)).tolist()
+        return (task for task in zip(found, lengths, counts, strict=True) if task[2])
 
     def sample(self, size: int, generator: torch.Generator | None = None) -> list[Prompts]:
         """Draw prompts, each from a task drawn with its probability: a batch for each task that was drawn, as lengths differ."""

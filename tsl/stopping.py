@@ -2,7 +2,11 @@
 
 Every rule is a score of the chain's steps and one decision, :func:`first_turn`: think on until the score has
 risen for `patience` steps, then answer with its lowest point so far. No rule sees a label outside the prompt,
-and none looks further ahead than its patience.
+and none looks further ahead than its patience. No rule knows a unit: features, labels and weights may be in any.
+
+Three scores do not need the task solved: the increments of the chain, the residual of the prompt's own examples, and
+the error on examples held out of it. The fourth does: the distance to the posterior mean w̄ of the weights, which is
+itself an answer. With exact labels and m ≥ d it is w* itself, and the rule that follows it is the oracle: a ceiling.
 
 For linear self-attention two scores turn at most once. With noiseless labels the squared residual is
 Σ_j c_j (1 − μ_j)^{2k}, with c_j ≥ 0 and μ_j the eigenvalues of XΓ⁻¹Xᵀ/m. A sum of exponentials in k is log-convex,
@@ -19,9 +23,8 @@ from tsl import _validate
 from tsl.cot import Baseline, Thinker, chain_of_thought
 from tsl.prompts import Prompts
 
-# What `posterior_mean` weighs when nobody tells it σ or τ: noise as a fraction of the weights' scale, and that scale.
-NOISE_GRID = torch.logspace(-3, 1, 41, dtype=torch.float64)
-SCALE_GRID = torch.logspace(-1, 1, 9, dtype=torch.float64)
+# What `posterior_mean` weighs when nobody tells it the noise: standard deviation of the noise over that of the signal.
+NOISE_TO_SIGNAL = torch.logspace(-8, 3, 89, dtype=torch.float64)
 
 
 def _check_chain(chain: Tensor, least: int) -> None:
@@ -64,17 +67,22 @@ def residual(chain: Float[Tensor, "B k d"], prompts: Prompts) -> Float[Tensor, "
 
 
 def held_out_error(
-    model: Thinker | Baseline, prompts: Prompts, steps: int, folds: int = 5
+    model: Thinker | Baseline, prompts: Prompts, steps: int, folds: int = 20
 ) -> Float[Tensor, "B k"]:
     """Cross-validation inside the context: mean squared error of labels that the model was not shown, in units of y².
 
-    The prompt is cut into folds, 2 to m; the model thinks about all but one and predicts the labels of the one left out.
+    The prompt, of at least two examples, is cut into folds (one for each example if there are fewer than `folds`); the model
+    thinks about all but one and predicts the labels of the one left out. Few folds hide much: a model thinks otherwise about
+    a prompt that is a fifth shorter.
     """
-    m = prompts.x.shape[1]
-    if _validate.at_least("folds", folds, 2) > m:
-        raise ValueError(f"folds must be <= the prompt's {m} examples, got {folds}")
+    _validate.instance("prompts", prompts, Prompts)
+    _validate.at_least("folds", folds, 2)
     _validate.at_least("steps", steps, 0)
+    m = prompts.x.shape[1]
+    if m < 2:
+        raise ValueError(f"prompts must hold at least 2 examples, one to hold out, got {m}")
     total = torch.zeros((len(prompts.w), steps + 1), dtype=prompts.y.dtype, device=prompts.y.device)
+    folds = min(folds, m)
     fold = torch.arange(m, device=prompts.y.device) % folds
     for part in range(folds):
         kept, out = fold != part, fold == part
@@ -83,48 +91,49 @@ def held_out_error(
     return total / m
 
 
-def posterior_mean(
-    prompts: Prompts, noise: float | None = None, scale: float | None = 1.0
-) -> Float[Tensor, "B d"]:
-    """Mean of w given the prompt, for weights w ~ N(0, τ² I) and label noise N(0, σ²).
+def posterior_mean(prompts: Prompts, ratio: float | None = None) -> Float[Tensor, "B d"]:
+    """Mean w̄ of w given the prompt, for weights w ~ N(0, τ²I) and label noise N(0, σ²), neither of them known.
 
-    For given τ and σ this is ridge regression with penalty σ²/τ². What is not given is averaged out: the values of
-    `NOISE_GRID` and `SCALE_GRID` are weighed by the probability that they give to the labels. A prompt often cannot
-    tell noise from signal (never, if m ≤ d), and averaging over what it cannot tell is safer than choosing.
+    For a given ratio σ/τ it is ridge regression with the penalty (σ/τ)². What is not given is averaged out. The common
+    scale of τ and σ integrates in closed form: with log τ flat, the probability of the labels is, up to a constant,
+    |C|^{-½} (yᵀC⁻¹y)^{-m/2} with C = XXᵀ + (σ/τ)²I. Noise over signal, ν = (σ/τ)/√(‖X‖²/m), gets the weight ν/(1 + ν²) on
+    `NOISE_TO_SIGNAL`, a half-Cauchy law, the same for ν and 1/ν. So features, labels and weights may be in any
+    unit: w̄ turns and scales with them. A prompt often cannot tell noise from signal (hardly ever, if m ≤ d), and averaging
+    over what it cannot tell is safer than choosing.
 
     Parameters
     ----------
-    noise : float, optional
-        Standard deviation σ of the label noise if it is known, 0 for exact labels.
-    scale : float, optional
-        Standard deviation τ of a weight; None if it is unknown too.
+    ratio : float, optional
+        σ/τ if it is known, 0 for exact labels.
     """
-    left, singular, right = torch.linalg.svd(prompts.x, full_matrices=False)
-    signal = torch.einsum("bmr,bm->br", left, prompts.y)
-    tau = SCALE_GRID.to(singular)
-    if scale is not None or noise == 0:  # exact labels leave no room for the prior's scale
-        tau = torch.full_like(tau[:1], _validate.positive("scale", 1.0 if scale is None else scale))
-    if noise is None:
-        sigma = (NOISE_GRID.to(singular)[:, None] * tau).reshape(-1)
-        tau = tau.repeat(len(NOISE_GRID))
+    _validate.instance("prompts", prompts, Prompts)
+    m, d = prompts.x.shape[1:]
+    unit = prompts.x.flatten(1).norm(dim=1, keepdim=True) / m**0.5  # (B, 1); of the signal, for τ = 1
+    size = prompts.y.norm(dim=1, keepdim=True)
+    unit, size = torch.where(unit > 0, unit, 1.0), torch.where(size > 0, size, 1.0)
+    left, singular, right = torch.linalg.svd(prompts.x / unit[..., None], full_matrices=False)
+    y = prompts.y / size
+    signal = torch.einsum("bmr,bm->br", left, y)
+    power = singular.square()
+    eps = torch.finfo(power.dtype).eps
+    seen = singular > eps * max(m, d) * singular[:, :1]
+    if ratio is None:
+        grid = NOISE_TO_SIGNAL.to(power)
+        total = power[:, None] + grid.square()[:, None]  # (B, N, r), eigenvalues of C
+        unseen = m - singular.shape[1]  # directions of label space that no weight can reach
+        rest = (y.square().sum(-1) - signal.square().sum(-1)).clamp(min=100 * eps)  # exact up to rounding
+        fit = (signal.square()[:, None] / total).sum(-1)
+        if unseen:
+            fit = fit + rest[:, None] / grid.square()
+        fit = fit.clamp(min=torch.finfo(power.dtype).tiny)  # all labels zero
+        surprise = total.log().sum(-1) + 2 * unseen * grid.log() + m * fit.log()  # −2 log probability
+        belief = torch.softmax(-surprise / 2 + (grid / (1 + grid.square())).log(), dim=-1)
+        kept = torch.einsum("bn,bnr->br", belief, power[:, None] / total)
     else:
-        sigma = torch.full_like(tau, _validate.non_negative("noise", noise))
-    power = (tau[:, None] * singular[:, None]).square()  # (B, N, r) for N pairs of a scale and a noise level
-    total = power + sigma[:, None].square()
-    floor = torch.finfo(singular.dtype).eps * power.amax(-1, keepdim=True) * max(prompts.x.shape[1:])
-    filtered = torch.where(power > floor, power / total, 0)
-    if len(tau) > 1:
-        unseen = prompts.x.shape[1] - singular.shape[1]  # directions of label space that no weight can reach
-        rest = (prompts.y.square().sum(-1) - signal.square().sum(-1)).clamp(min=0)
-        # −2 log probability, up to a constant
-        surprise = (total.log() + signal.square()[:, None] / total).sum(-1)
-        surprise = surprise + 2 * unseen * sigma.log() + rest[:, None] / sigma.square()
-        belief = torch.softmax(-surprise / 2, dim=-1)  # flat prior over log σ/τ and log τ
-        filtered = torch.einsum("bn,bnr->br", belief, filtered)
-    else:
-        filtered = filtered[:, 0]
-    inverse = torch.where(singular > 0, 1 / singular, 0)
-    return torch.einsum("brd,br->bd", right, filtered * inverse * signal)
+        noise = (_validate.non_negative("ratio", ratio) / unit).square()
+        kept = power / (power + noise)
+    answer = torch.where(seen, kept * signal / singular, 0.0)
+    return torch.einsum("brd,br->bd", right, answer) * size / unit
 
 
 def first_turn(score: Float[Tensor, "B k"], patience: int = 1) -> Int[Tensor, " B"]:
@@ -140,15 +149,16 @@ def first_turn(score: Float[Tensor, "B k"], patience: int = 1) -> Int[Tensor, " 
 
 
 def stop_step(
-    chain: Float[Tensor, "B k d"], prompts: Prompts, noise: float | None = None, scale: float | None = 1.0
+    chain: Float[Tensor, "B k d"], prompts: Prompts, ratio: float | None = None
 ) -> Int[Tensor, " B"]:
     """Step at which each prompt should stop thinking: the one closest to what the prompt itself supports.
 
     Given the prompt, the expected error of an estimate is E[‖ŵ − w‖²] = ‖ŵ − w̄‖² + constant, where w̄ is the
     posterior mean: among the steps of a chain the closest to w̄ is the best choice on average, with or
     without noise and for m < d (our rule). It stops online, at most two steps past the turn. The prompts' `w` is not used;
-    `noise` and `scale` are those of `posterior_mean`: a weight's scale is 1 for the tasks of this book.
+    `ratio` is that of `posterior_mean`. Where w̄ can be had it is the better answer: the rule says what a reader of the
+    chain could reach. `held_out_error` and `residual`, with `first_turn`, do not need it.
     """
     _check_pair(chain, prompts)
-    centre = posterior_mean(prompts, noise, scale)
+    centre = posterior_mean(prompts, ratio)
     return first_turn((chain - centre[:, None]).square().sum(-1), patience=2)

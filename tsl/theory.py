@@ -53,8 +53,7 @@ def second_moment(law: Features, n: int, middle: Tensor | None = None) -> Float[
     middle : Tensor of shape (d, d), optional
         S, by default the identity.
     """
-    law = laws.of("law", law)
-    _validate.positive_int("n", n)
+    law, n = laws.of("law", law), _validate.positive_int("n", n)
     middle = _identity(law.second) if middle is None else _validate.square("middle", middle)
     _validate.same_dimension(middle=middle, law=law.second)
     return (1 - 1 / n) * law.second @ middle @ law.second + law.fourth(middle) / n
@@ -71,9 +70,9 @@ def gamma(law: Features, n: int, noise: float = 0.0) -> Float[Tensor, "d d"]:
         Training features. A law that is not elliptical must have a non-singular Λ (see `tsl.lab.datasets.compress`).
     """
     law = laws.of("law", law)
-    if law.kappa is None:
+    if law.kappa is None or math.isinf(law.kappa):
         return gamma_mixture([law], [1.0], [n], noise)
-    _validate.positive_int("n", n)
+    n = _validate.positive_int("n", n)
     variance = _validate.non_negative("noise", noise) ** 2
     scale = 1 - 1 / n + 2 * law.kappa / n
     return scale * law.second + (law.kappa * torch.trace(law.second) + variance) / n * _identity(law.second)
@@ -111,7 +110,7 @@ def gamma_mixture(
     found, weights = laws.mixture(tasks, probs, lengths)
     variance = _validate.non_negative("noise", noise) ** 2
     first, second = torch.zeros_like(found[0].second), torch.zeros_like(found[0].second)
-    for p, law, n in zip(weights, found, lengths, strict=True):
+    for p, law, n in zip(weights, found, _validate.lengths("lengths", lengths, len(found)), strict=True):
         first = first + p * law.second
         second = second + p * (second_moment(law, n) + variance / n * law.second)
     return torch.linalg.solve(_non_singular("tasks", first), second, left=False)
@@ -152,9 +151,8 @@ def direct_error(gamma: Float[Tensor, "d d"], law: Features, m: int, noise: floa
     law : Law, or Tensor of shape (d, d)
         Test features; Λ may be singular.
     """
-    law = laws.of("law", law)
-    _validate.positive_int("m", m)
-    variance = _validate.non_negative("noise", noise) ** 2
+    law, gamma = laws.of("law", law), _validate.invertible("gamma", gamma)
+    m, variance = _validate.positive_int("m", m), _validate.non_negative("noise", noise) ** 2
     step = _pair(gamma, law=law)
     eye = _identity(step)
     spread = law.fourth(eye) - law.second @ law.second + variance * law.second
@@ -164,8 +162,7 @@ def direct_error(gamma: Float[Tensor, "d d"], law: Features, m: int, noise: floa
 
 def matched_direct_error(law: Features, n: int, m: int) -> float:
     """Direct error when training and test share a law, from its hardness spectrum alone: equation (3)."""
-    _validate.positive_int("n", n)
-    _validate.positive_int("m", m)
+    n, m = _validate.positive_int("n", n), _validate.positive_int("m", m)
     h = hardness_spectrum(law)
     seen = n / (n + h)  # 0 where h is infinite
     return ((1 - seen) * (1 - seen + seen * n / m)).sum().item()
@@ -173,8 +170,7 @@ def matched_direct_error(law: Features, n: int, m: int) -> float:
 
 def direct_error_bound(law: Features, n: int, m: int) -> float:
     """Bound on the direct error when Σ = Λ, (d/n²)(1 + Hard)² + (d/m)(1 + Hard) (Theorem 3.3 of arXiv 2510.03605)."""
-    _validate.positive_int("n", n)
-    _validate.positive_int("m", m)
+    n, m = _validate.positive_int("n", n), _validate.positive_int("m", m)
     hard = hardness_spectrum(law)
     d, most = len(hard), hard[-1].item()
     return d / n**2 * most**2 + d / m * most
@@ -184,7 +180,19 @@ def cot_error_limit(gamma: Float[Tensor, "d d"], law: Features, k: int) -> float
     """Error after k steps with unlimited test context (m → ∞, so Σ̂ = Σ): ‖(I − Γ⁻¹Σ)^k‖_F²."""
     _validate.at_least("k", k, 0)
     step = _pair(gamma, law=law)
-    return torch.linalg.matrix_power(_identity(step) - step, k).square().sum().item()
+    error = torch.linalg.matrix_power(_identity(step) - step, k).square().sum().item()
+    return math.inf if math.isnan(error) else error  # what has overflown is infinite, not unknown
+
+
+def overthinking_trace(gamma: Float[Tensor, "d d"], law: Features, k: int) -> float:
+    """What the paper says governs thinking off the training spectrum: tr((I − Γ^{−½}ΣΓ^{−½})^{2k}), Γ positive definite.
+
+    Equal to `cot_error_limit` where Γ and Σ commute. Where they do not it is smaller, by a factor of at most ½(κ + 1/κ), κ the
+    condition number of Γ (ours).
+    """
+    _validate.at_least("k", k, 0)
+    rates = 1 - torch.linalg.eigvals(_pair(gamma, law=law)).real
+    return (rates ** (2 * k)).sum().item()
 
 
 def cot_error_bound(law: Features, n: int, k: int) -> float:
@@ -192,10 +200,9 @@ def cot_error_bound(law: Features, n: int, k: int) -> float:
 
     It bounds `cot_error_limit`, with equality for isotropic Gaussian features. At finite m it is not a bound.
     """
-    _validate.positive_int("n", n)
-    _validate.at_least("k", k, 0)
+    n, k = _validate.positive_int("n", n), _validate.at_least("k", k, 0)
     hard = hardness_spectrum(law)
-    return len(hard) * (1 + n / hard[-1].item()) ** (-2 * k)
+    return len(hard) * math.exp(-2 * k * math.log1p(n / hard[-1].item()))
 
 
 def required_context(law: Features, k: int, eps: float) -> float:
@@ -206,10 +213,11 @@ def required_context(law: Features, k: int, eps: float) -> float:
     float
         Not rounded; 0 where eps ≥ d, which the answer ŵ = 0 already reaches.
     """
-    _validate.positive_int("k", k)
-    eps = _validate.positive("eps", eps)
+    k, eps = _validate.positive_int("k", k), _validate.positive("eps", eps)
     hard = hardness_spectrum(law)
-    return hard[-1].item() * ((len(hard) / eps) ** (1 / (2 * k)) - 1) if eps < len(hard) else 0.0
+    if eps >= len(hard):
+        return 0.0
+    return hard[-1].item() * math.expm1((math.log(len(hard)) - math.log(eps)) / (2 * k))
 
 
 def cot_error(gamma: Float[Tensor, "d d"], law: Features, m: int, steps: int) -> Float[Tensor, " k"]:
@@ -228,14 +236,16 @@ def cot_error(gamma: Float[Tensor, "d d"], law: Features, m: int, steps: int) ->
     steps : int
         Number of steps k, at least 0. The cost grows as k² evaluations of the fourth moment for each k.
     """
-    law = laws.of("law", law)
-    _validate.at_least("steps", steps, 0)
-    _validate.positive_int("m", m)
+    law, gamma = laws.of("law", law), _validate.invertible("gamma", gamma)
+    m, steps = _validate.positive_int("m", m), _validate.at_least("steps", steps, 0)
     step = _pair(gamma, law=law)
     inverse = torch.linalg.inv(gamma)
     powers = [_identity(step)]
     for _ in range(steps):
         powers.append((_identity(step) - step) @ powers[-1])
+    # What overflows is infinite, and so is all that follows.
+    reach = next((k - 1 for k, power in enumerate(powers) if not (power @ power.mT).isfinite().all()), steps)
+    lost, steps = steps - reach, reach
 
     def noise(middle: Tensor) -> Tensor:
         return second_moment(law, m, middle) - law.second @ middle @ law.second
@@ -256,7 +266,8 @@ def cot_error(gamma: Float[Tensor, "d d"], law: Features, m: int, steps: int) ->
             for i in range(k - 1 - j):
                 total = total + 2 * torch.trace(powers[i] @ core @ powers[k - 2 - i - j] @ powers[k].mT)
         errors.append(total)
-    return torch.stack(errors)
+    curve = torch.cat([torch.stack(errors), torch.full((lost,), torch.inf).to(step)])
+    return torch.where(curve.isnan(), torch.inf, curve)
 
 
 def spectrum_edge(gamma: Float[Tensor, "d d"], cov: Float[Tensor, "d d"], m: int) -> float:
@@ -272,10 +283,10 @@ def spectrum_edge(gamma: Float[Tensor, "d d"], cov: Float[Tensor, "d d"], m: int
     cov : Tensor of shape (d, d)
         Covariance Σ of the test features.
     """
-    _validate.covariance("gamma", gamma)
-    _validate.positive_int("m", m)
-    # Γ⁻¹Σ is similar to a symmetric matrix, so its eigenvalues are real.
-    t = torch.linalg.eigvals(_pair(gamma, cov=cov)).real.clamp(min=0).double()
+    gamma = _validate.covariance("gamma", gamma).double()
+    m = _validate.positive_int("m", m)
+    _pair(gamma, cov=cov)
+    t = _rates(gamma, _validate.covariance("cov", cov).double())
     top = t.max().item()
     if top == 0:
         return 0.0
@@ -304,10 +315,15 @@ def overthinks(gamma: Float[Tensor, "d d"], cov: Float[Tensor, "d d"], m: int | 
     """
     if m is not None:
         return spectrum_edge(gamma, cov, m) > 2
-    rate = torch.linalg.eigvals(_identity(cov) - _pair(gamma, cov=cov)).abs().max().item()
+    step = _pair(gamma, cov=cov)
+    cov, gamma = _validate.covariance("cov", cov), _validate.invertible("gamma", gamma)
+    if torch.equal(gamma, gamma.mT) and torch.linalg.eigvalsh(gamma)[0] > 0:
+        t = _rates(gamma, cov.double()) + 0j
+    else:
+        t = torch.linalg.eigvals(step)
     # A direction without variance has rate 1 exactly: what rounding can add to it must not count.
-    slack = len(cov) * torch.finfo(cov.dtype).eps * torch.linalg.cond(gamma).item()
-    return rate > 1 + slack
+    unseen = len(cov) * torch.finfo(cov.dtype).eps * torch.linalg.cond(gamma)
+    return bool((((1 - t).abs() > 1 + 1e-12) & (t.abs() > unseen)).any())
 
 
 def marchenko_pastur_error(ratio: float, g: float, k: int) -> float:
@@ -331,22 +347,71 @@ def marchenko_pastur_error(ratio: float, g: float, k: int) -> float:
     """
     ratio = _validate.positive("ratio", ratio)
     g = _validate.positive("g", g)
-    _validate.at_least("k", k, 0)
+    k = _validate.at_least("k", k, 0)
     # x = 1 + c − 2√c cos θ turns the density into 2 sin²θ / (π x) dθ, smooth and periodic: the midpoint rule converges fast.
     count = 8192
     theta = (torch.arange(count, dtype=torch.float64) + 0.5) * (math.pi / count)
     x = 1 + ratio - 2 * math.sqrt(ratio) * torch.cos(theta)
-    bulk = (2 * torch.sin(theta).square() / x * (1 - x / g) ** (2 * k)).sum().item() / count
+    density, left = 2 * torch.sin(theta).square() / x, (1 - x / g) ** (2 * k)
+    if abs(math.log(ratio)) > 0.02:
+        bulk = (density * left).sum().item() / count
+    else:  # the density is too steep for the rule near x = 0, but its mass is known, and left − 1 vanishes there
+        bulk = min(1.0, 1 / ratio) + (density * (left - 1)).sum().item() / count
     return bulk + max(0.0, 1 - 1 / ratio)
+
+
+def depth_law(ratio: float, g: float, k: int) -> float:
+    """Leading term of `marchenko_pastur_error` after many steps, from the edges of the spectrum alone (our derivation).
+
+    Parameters
+    ----------
+    ratio, g, k : float, float, int
+        c = d/m, Γ = g I and at least one step, as there.
+
+    Returns
+    -------
+    float
+        E‖ŵ_k − w*‖² / d, with a relative error of order 1/k where k λ₋ is large against g, or c = 1.
+
+    Notes
+    -----
+    At a distance s inside of an edge λ± = (1 ± √c)² the density is c^(−3/4) √s / (πλ±), and (1 − x/g)^{2k} falls as
+    (1 − λ/g)^{2k} exp(−2ks/|g − λ|), so that an edge which is the worst eigenvalue on its side of g contributes
+
+        c^(−3/4) Γ(3/2) / (πλ) · (|g − λ|/2k)^{3/2} · (1 − λ/g)^{2k}.
+
+    At c = 1 the lower edge is 0 and the density there 1/(π√s), which gives √(g/2πk): a power of k, and no more than that.
+    For c > 1 the unseen share 1 − 1/c stays. Past λ₊ = 2g the upper edge grows.
+    """
+    ratio, g = _validate.positive("ratio", ratio), _validate.positive("g", g)
+    _validate.positive_int("k", k)
+    root = math.sqrt(ratio)
+    low, high = (1 - root) ** 2, (1 + root) ** 2
+    total = max(0.0, 1 - 1 / ratio)
+    if ratio == 1:
+        total += math.sqrt(g / (2 * math.pi * k))
+    for edge, decides in ((low, 0 < low < g), (high, high > g)):
+        if decides:
+            weight = ratio**-0.75 * math.gamma(1.5) / (math.pi * edge)
+            rate = torch.tensor(1 - edge / g, dtype=torch.float64)  # its power may overflow, to infinity
+            total += weight * (abs(g - edge) / (2 * k)) ** 1.5 * (rate ** (2 * k)).item()
+    return total
 
 
 def _identity(like: Tensor) -> Tensor:
     return torch.eye(like.shape[-1], dtype=like.dtype, device=like.device)
 
 
+def _rates(gamma: Tensor, cov: Tensor) -> Float[Tensor, " d"]:
+    """Eigenvalues of Γ⁻¹Σ for positive definite Γ, real as those of L⁻¹ΣL⁻ᵀ with LLᵀ = Γ; none is below zero."""
+    half = torch.linalg.solve_triangular(torch.linalg.cholesky(gamma), cov, upper=False)
+    similar = torch.linalg.solve_triangular(torch.linalg.cholesky(gamma), half.mT, upper=False)
+    return torch.linalg.eigvalsh((similar + similar.mT) / 2).clamp(min=0)
+
+
 def _pair(gamma: Tensor, **features: Features) -> Tensor:
     """Γ⁻¹Σ, after checking both; the features come under the name by which the caller knows them."""
-    _validate.invertible("gamma", gamma)
+    gamma = _validate.invertible("gamma", gamma)
     ((name, value),) = features.items()
     second = laws.of(name, value).second
     _validate.same_dimension(gamma=gamma, **{name: second})
@@ -355,7 +420,9 @@ def _pair(gamma: Tensor, **features: Features) -> Tensor:
 
 def _non_singular(name: str, second: Tensor) -> Tensor:
     """Return a second moment if it covers every direction."""
-    spectrum = torch.linalg.eigvalsh(second)
+    unit = second.diagonal().clamp(min=0).sqrt()
+    unit = torch.where(unit > 0, unit, 1)  # features in unlike units do not look singular
+    spectrum = torch.linalg.eigvalsh(second / torch.outer(unit, unit))
     if spectrum[0] <= len(second) * torch.finfo(second.dtype).eps * spectrum[-1]:
         raise ValueError(f"{name} must cover every direction, got a singular second moment")
     return second

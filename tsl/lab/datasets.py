@@ -121,12 +121,15 @@ def principal_axes(x: Float[Tensor, "N d"], rank: int | None = None) -> Float[Te
 
     ``rank`` of them are kept, by default all whose mean square is not zero up to rounding (the numerical rank).
     """
-    strength, axes = torch.linalg.eigh(_validate.rows("x", x).mT @ x / x.shape[0])
-    strength, axes = strength.flip(0), axes.flip(1)
-    present = int((strength > x.shape[1] * torch.finfo(x.dtype).eps * strength[0]).sum())
+    x = _validate.rows("x", x).double()
+    _, strength, axes = torch.linalg.svd(
+        x, full_matrices=False
+    )  # of x, not xᵀx: no square of a condition number
+    axes = axes.mT
+    present = int((strength > max(x.shape) * torch.finfo(x.dtype).eps * strength[0]).sum())
     if present == 0:
         raise ValueError("x must vary in at least one direction, got zeros")
-    if rank is not None and not 1 <= rank <= present:
+    if rank is not None and not 1 <= _validate.at_least("rank", rank, 0) <= present:
         raise ValueError(f"rank must be between 1 and the rank {present} of x, got {rank!r}")
     return axes[:, : rank or present]
 
@@ -137,7 +140,7 @@ def compress(x: Float[Tensor, "N d"], rank: int | None = None) -> Float[Tensor, 
     Every formula is unchanged by a rotation, and weights along a direction that no row has can neither be learnt nor
     matter to a label: leaving them out of ‖ŵ − w*‖² removes a constant, one for each such direction.
     """
-    return x @ principal_axes(x, rank)
+    return _validate.rows("x", x).double() @ principal_axes(x, rank)
 
 
 def shuffle_columns(x: Float[Tensor, "N d"], generator: torch.Generator) -> Float[Tensor, "N d"]:
@@ -146,7 +149,8 @@ def shuffle_columns(x: Float[Tensor, "N d"], generator: torch.Generator) -> Floa
     The generator is on the device of `x`.
     """
     _validate.instance("generator", generator, torch.Generator)
-    keys = torch.rand(_validate.rows("x", x).shape, generator=generator, dtype=torch.float64, device=x.device)
+    x = _validate.rows("x", x)
+    keys = torch.rand(x.shape, generator=generator, dtype=torch.float64, device=x.device)
     return x.gather(0, keys.argsort(0))
 
 
@@ -155,9 +159,7 @@ def block_covariance(blocks: int, size: int, correlation: float) -> Float[Tensor
 
     d = blocks · size. The hardness is d / (1 − ρ) for blocks of two features and more.
     """
-    _validate.positive_int("blocks", blocks)
-    _validate.positive_int("size", size)
-    if not 0 <= correlation < 1:
-        raise ValueError(f"correlation must be in [0, 1), got {correlation!r}")
-    block = torch.full((size, size), float(correlation), dtype=torch.float64).fill_diagonal_(1.0)
+    blocks, size = _validate.positive_int("blocks", blocks), _validate.positive_int("size", size)
+    correlation = _validate.share("correlation", correlation, whole=False)
+    block = torch.full((size, size), correlation, dtype=torch.float64).fill_diagonal_(1.0)
     return torch.block_diag(*[block] * blocks)

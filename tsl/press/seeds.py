@@ -15,7 +15,7 @@ def record_of(profile: str) -> Path:
     return paths.RESULTS / "ledger" / f"seeds-{profile}.json"
 
 
-def run(settings: chapters.Settings, seeds: int) -> list[str]:
+def measure(settings: chapters.Settings, seeds: int) -> list[str]:
     """Run every chapter with seeds 0, 1, ... and write the record; returns the chapters that failed.
 
     A chapter that was run with a seed before, and has not changed, is not run again.

@@ -35,7 +35,7 @@ class Row:
         return self.stored == self.here and self.difference <= self.tolerance
 
 
-def run(settings: chapters.Settings, these: list[int]) -> tuple[list[Row], list[str]]:
+def again(settings: chapters.Settings, these: list[int]) -> tuple[list[Row], list[str]]:
     """Run all chapters with some seeds and compare; returns a row a claim and seed, and what else is wrong.
 
     What is committed is compared with itself first: outputs edited by hand, figures that are gone, numbers on a page that
@@ -50,7 +50,7 @@ def run(settings: chapters.Settings, these: list[int]) -> tuple[list[Row], list[
         problems += [f"{name} failed with seed {seed}" for name in chapters.report(outcomes)]
         executed = (chapters.read_executed(source, each) for source in versions.chapters())
         found = claims.collect(notebook for notebook in executed if notebook)
-        rows += list(compare(record["claims"], found, seed))
+        rows += list(compared(record["claims"], found, seed))
     return rows, problems
 
 
@@ -65,12 +65,12 @@ def committed(source: Any) -> Iterator[str]:
     except RuntimeError as problem:
         yield f"{path.name}: {problem}"
     stored = json.loads(seeds.record_of("laptop").read_text(encoding="utf-8"))["claims"]
-    for row in compare(stored, claims.collect([notebook]), 0):
+    for row in compared(stored, claims.collect([notebook]), 0):
         if not row.reproduced:
             yield f"{path.name}: claim {row.claim} shows other numbers than the record ({row.label})"
 
 
-def compare(stored: dict[str, Any], found: dict[str, Any], seed: int) -> Iterator[Row]:
+def compared(stored: dict[str, Any], found: dict[str, Any], seed: int) -> Iterator[Row]:
     """Rows for the claims of the ledger that were measured, or should have been."""
     ledger = claims.load()
     for name in found:
@@ -98,12 +98,12 @@ def distance(stored: float | str, here: float | str) -> float:
     return abs(a - b) / max(abs(a), abs(b))
 
 
-def table(rows: list[Row]) -> str:
+def lines(rows: list[Row]) -> str:
     """The comparison in plain text, a line a claim and seed."""
-    lines = [f"{'claim':6} {'seed':>4}  {'largest difference':<20} {'verdict stored -> here'}"]
+    found = [f"{'claim':6} {'seed':>4}  {'largest difference':<20} {'verdict stored -> here'}"]
     for row in rows:
         mark = "" if row.reproduced else f"   NOT REPRODUCED: {row.label or 'verdict'}"
         same = row.stored if row.stored == row.here else f"{row.stored} -> {row.here}"
         gap = f"{texts.number(row.difference)} (≤ {texts.number(row.tolerance)})"
-        lines.append(f"{row.claim:6} {row.seed:>4}  {gap:<20} {same}{mark}")
-    return "\n".join(lines)
+        found.append(f"{row.claim:6} {row.seed:>4}  {gap:<20} {same}{mark}")
+    return "\n".join(found)
