@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from tsl import baselines, cot, covariance, laws, prompts
+from tsl import baselines, covariance, exact, laws
+from tsl.prompts import Prompts
 
 Function = Callable[..., Any]
 
@@ -27,12 +29,15 @@ class Mutant:
         The right function -> the wrong one.
     chapters : tuple of str
         Where it is tried; in every chapter that calls the function, if empty.
+    anew : bool
+        Whether it is made into the records of a sweep, so that those of the whole chapter must not be taken for its own.
     """
 
     function: str
     slip: str
     wrong: Callable[[Function], Function]
     chapters: tuple[str, ...] = ()
+    anew: bool = False
 
     @property
     def name(self) -> str:
@@ -49,6 +54,50 @@ def _thoughtless(record: dict[str, Any]) -> dict[str, Any]:
         for test in record["result"]["tests"]
     ]
     return record | {"result": record["result"] | {"tests": tests}}
+
+
+def _changed(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Function], Function]:
+    """A slip in what is measured of each test of a trained transformer."""
+
+    def wrong(right: Function) -> Function:
+        def made(*args: Any, **kwargs: Any) -> list[dict[str, Any]]:
+            found = right(*args, **kwargs)
+            return [
+                r | {"result": r["result"] | {"tests": [t | change(t) for t in r["result"]["tests"]]}}
+                for r in found
+            ]
+
+        return made
+
+    return wrong
+
+
+def _misread(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Function], Function]:
+    """A slip in how curves of errors are read from records; of what else is in them not."""
+
+    def wrong(right: Function) -> Function:
+        def read(runs: Any, m: int, what: str = "error", *rest: Any) -> torch.Tensor:
+            found = right(runs, m, what, *rest)
+            return change(found) if what in ("error", "median", "windowed") else found
+
+        return read
+
+    return wrong
+
+
+def _best_so_far(test: dict[str, Any]) -> dict[str, Any]:
+    alone = test["alone"]
+    return {"alone": [alone[0], *(min(alone[1 : k + 1]) for k in range(1, len(alone)))]}
+
+
+def _one_noise(right: Function) -> Function:
+    """All chains of a prompt share their noise."""
+
+    def wrong(moments: Any, gamma: Any, steps: int, count: int, noise: float, source: Any) -> Any:
+        one = right(moments, gamma, steps, 1, noise, source)
+        return one.expand(-1, count, -1, -1)
+
+    return wrong
 
 
 CHOOSING = "07_choosing_tasks"
@@ -507,6 +556,109 @@ _ALL = [
         "lab.records.sweep",
         "every thought but the first is lost",
         lambda right: lambda *args, **kwargs: [_thoughtless(r) for r in right(*args, **kwargs)],
+    ),
+    Mutant(
+        "lab.records.sweep",
+        "every thought of the one chain is lost",
+        _changed(lambda test: {"alone": test["alone"][:1] * len(test["alone"])}),
+        ("08_thinking_transformers",),
+    ),
+    Mutant(
+        "lab.records.sweep",
+        "one chain is ended at its best step so far, which nobody knows",
+        _changed(_best_so_far),
+        ("08_thinking_transformers",),
+    ),
+    Mutant(
+        "lab.transformers.windowed",
+        "the window is forgotten",
+        lambda right: lambda model, prompts, steps, window: right(model, prompts, steps, steps),
+        ("08_thinking_transformers",),
+        anew=True,
+    ),
+    Mutant(
+        "gpt.train_gpt",
+        "trains on the direct answer alone, without a chain of its own",
+        lambda right: (
+            lambda model, cov, recipe, *rest, **named: right(
+                model, cov, replace(recipe, chain=1), *rest, **named
+            )
+        ),
+        ("08_thinking_transformers",),
+        anew=True,
+    ),
+    Mutant(
+        "gpt._visible",
+        "in training no estimate sees those before it",
+        lambda right: (
+            lambda new, total, prefix, device: (
+                right(new, total, prefix, device)
+                & (
+                    (torch.arange(total) < prefix)
+                    | (torch.arange(total) == torch.arange(total - new, total)[:, None])
+                )
+            )
+        ),
+        ("08_thinking_transformers",),
+        anew=True,
+    ),
+    Mutant(
+        "lab.transformers.curve",
+        "reads the chain backwards",
+        _misread(lambda error: error.flip(1)),
+        ("08_thinking_transformers",),
+    ),
+    Mutant(
+        "lab.transformers.curve",
+        "reads a step too late",
+        _misread(lambda error: torch.cat([error[:, 1:], error[:, -1:]], 1)),
+        ("08_thinking_transformers",),
+    ),
+    Mutant(
+        "lab.transformers.curve",
+        "reads the longest prompts, whichever are asked for",
+        lambda right: (
+            lambda runs, m, *rest: right(runs, max(test["m"] for test in runs[0]["result"]["tests"]), *rest)
+        ),
+        ("08_thinking_transformers",),
+    ),
+    Mutant(
+        "errors.squared_error",
+        "the distance, not its square",
+        lambda right: lambda chain, w: right(chain, w).sqrt(),
+        ("08_thinking_transformers",),
+    ),
+    Mutant(
+        "lab.parallel.noisy_chains",
+        "all chains of a prompt share their noise",
+        _one_noise,
+    ),
+    Mutant(
+        "lab.parallel.noisy_chains",
+        "is never without noise",
+        lambda right: (
+            lambda moments, gamma, steps, count, noise, source: right(
+                moments, gamma, steps, count, max(noise, 0.3), source
+            )
+        ),
+    ),
+    Mutant(
+        "lab.parallel.split",
+        "each part is the whole prompt",
+        lambda right: (
+            lambda prompts, parts: Prompts(
+                *(values.repeat_interleave(parts, 0) for values in (prompts.x, prompts.y, prompts.w))
+            )
+        ),
+    ),
+    Mutant(
+        "lab.parallel.break_even_noise",
+        "forgets that later thoughts think about the noise of earlier ones",
+        lambda right: (
+            lambda d, m, g, steps, count: (
+                (exact.isotropic_error(d, m, g, steps)[-1] / (d * steps * (count - 1 / count))).sqrt().item()
+            )
+        ),
     ),
     Mutant(
         "lab.chargpt.think",

@@ -44,6 +44,19 @@ def test_thinking_with_the_cache_equals_reading_everything_again(encoding, atten
         assert (answer - chain[:, step + 1]).abs().max() <= 1e-5 * scale
 
 
+@pytest.mark.parametrize("encoding", ["pairs", "interleaved"])
+@pytest.mark.parametrize("attention", ["softmax", "linear"])
+def test_thinking_within_a_window_reads_the_zero_and_the_last_estimates_alone(encoding, attention):
+    thinker, prompts = model(encoding, attention), some_prompts()
+    chain = thinker.think(prompts, 7, window=3)
+    with torch.no_grad():
+        for j in range(7):
+            read = chain[:, : j + 1] if j < 3 else torch.cat([chain[:, :1], chain[:, j - 1 : j + 1]], 1)
+            torch.testing.assert_close(thinker(prompts, read)[:, -1], chain[:, j + 1], rtol=1e-4, atol=1e-4)
+    assert torch.equal(thinker.think(prompts, 7, window=7), thinker.think(prompts, 7))
+    assert not torch.equal(chain, thinker.think(prompts, 7))
+
+
 @pytest.mark.parametrize("attention", ATTENTIONS)
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_an_answer_does_not_see_later_estimates(encoding, attention):

@@ -15,9 +15,12 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import joblib
 import pytest
 from mutants import MUTANTS
 
@@ -63,6 +66,10 @@ def play_all(chapter: str) -> dict[str, Any]:
     # Drawing is most of the time and decides nothing.
     figures.finish = lambda figure, run: figures.plt.close(figure)
     called: set[str] = set()
+    # What is trained is trained in this process, where functions are broken, and kept apart from what others have made.
+    joblib.parallel_config(backend="threading")
+    scratch = tempfile.TemporaryDirectory()
+    paths.BUILD = Path(scratch.name) / "whole"
 
     def watch(name: str, right: Any) -> Any:
         def watched(*args: Any, **kwargs: Any) -> Any:
@@ -81,6 +88,9 @@ def play_all(chapter: str) -> dict[str, Any]:
             continue
         for name, right in whole.items():
             setattr(*function(name), mutant.wrong(right) if name == mutant.function else right)
+        paths.BUILD = (
+            Path(tempfile.mkdtemp(dir=scratch.name)) if mutant.anew else Path(scratch.name) / "whole"
+        )
         broken, problem = play(chapter)
         if problem:
             print(f"{chapter}, {mutant.name}: {problem}", file=sys.stderr)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tsl import baselines, cot, theory
+from tsl import baselines, cot, exact, theory
 from tsl.lab import records, transformers
 from tsl.prompts import sample_prompts
 
@@ -37,8 +37,7 @@ def test_curves_of_the_exact_answer_are_zero_from_step_one():
     found = transformers.evaluate(Exact(), prompts, 4)
     assert found["error"][0] == pytest.approx(prompts.w.square().sum(-1).mean().item())
     assert max(found["error"][1:]) < 1e-12
-    assert found["stopped"] < 1e-12
-    assert found["oracle"] < 1e-12
+    assert found["stops"] == pytest.approx([0.0] * len(transformers.STOPS), abs=1e-6)
 
 
 def test_every_model_sits_the_same_exam():
@@ -93,6 +92,29 @@ def test_what_evaluation_returns_is_what_its_docstring_lists():
         if line.strip().startswith("``")
     ]
     assert sorted(name for line in listed for name in line.split("``")[1::2]) == sorted(found)
+
+
+def test_thinking_in_parallel_is_measured_on_the_prompts_of_the_chain():
+    prompts = transformers.exam(transformers.Cell(prompts=transformers.FEW), 0.0, 20)
+    found = transformers.evaluate(Newton(2.0), prompts, 9)
+    assert found["alone"] == pytest.approx(found["error"])
+    assert [len(found[name]) for name in ("mean", "vote")] == [4, 4]
+    # One chain about a half is the Newton chain about a prompt of half the length; two differ where examples do.
+    one, two = (torch.tensor(found["mean"][index]) for index in (0, 1))
+    assert len(one) == transformers.SHORT_CHAIN + 1
+    assert (one[:3] / exact.isotropic_error(3, 10, 2.0, 2) - 1).abs().max() < 0.5
+    assert (two[1:] < one[1:]).all()
+    assert found["vote"][1] == pytest.approx(found["mean"][1])  # the median of two is their mean
+
+
+def test_a_window_as_long_as_the_chain_changes_nothing_and_is_only_for_transformers():
+    cell = transformers.Cell(prompts=40, layers=1, width=8)
+    prompts = transformers.exam(cell, 0.0, 6)
+    model = cell.model()
+    whole = transformers.evaluate(model, prompts, 5)["error"]
+    assert transformers.windowed(model, prompts, 5, 5)["windowed"] == pytest.approx(whole)
+    assert transformers.windowed(model, prompts, 5, 1) == {}
+    assert transformers.windowed(transformers.LSAThinker(3), prompts, 5, 4) == {}
 
 
 def test_settings_are_checked_by_name_and_have_one_spelling(refuses):

@@ -237,20 +237,28 @@ class WeightGPT(nn.Module):
         return self.read_out(self.norm(h[:, examples.shape[1] :]))
 
     @torch.no_grad()
-    def think(self, prompts: Prompts, steps: int) -> Float[Tensor, "B k d"]:
+    def think(self, prompts: Prompts, steps: int, window: int | None = None) -> Float[Tensor, "B k d"]:
         """Chain of thought ``ŵ_0 … ŵ_steps`` from ŵ_0 = 0; each step reads one new token and the cache.
 
-        Equal to re-running the whole sequence at every step.
+        Equal to re-running the whole sequence at every step. With a ``window`` of at least 2 a step reads no more estimates
+        than that: ŵ_0 and the last ``window`` − 1, so that the model never meets a chain longer than those it was trained on.
         """
         _validate.at_least("steps", steps, 0)
+        if window is not None:
+            _validate.at_least("window", window, 2)
         examples = self.tokens(prompts)
         length = examples.shape[1]
         prefix = length if self.config.encoding == "pairs" else 0
-        caches = [Cache(length + steps) for _ in self.blocks]
+        caches = [Cache(length + max(steps, window or 0)) for _ in self.blocks]
         self._stream(examples, 0, prefix, caches)
         chain = [examples.new_zeros(examples.shape[0], 1, self.config.d).to(self.read_out.weight.dtype)]
         for j in range(steps):
-            h = self._stream(self._estimates(chain[-1]), length + j, prefix, caches)
+            read, start = chain[-1], length + j
+            if window is not None and j >= window:  # examples stay as read, estimates are read anew
+                read, start = torch.cat([chain[0], *chain[1 - window :]], 1), length
+                for cache in caches:
+                    cache.length = length
+            h = self._stream(self._estimates(read), start, prefix, caches)[:, -1:]
             chain.append(self.read_out(self.norm(h)).to(chain[0].dtype))
         return torch.cat(chain, 1)
 

@@ -16,9 +16,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tsl import _validate, cot, covariance, errors, gpt, lsa, stopping, theory, training
-from tsl.lab import records
+from tsl.lab import parallel, records
 from tsl.lab.records import Record
 from tsl.prompts import Prompts, sample_prompts
+
+#: Prompts of a test on which what needs many chains a prompt is tried.
+FEW = 150
+#: Chains about random halves of a prompt: how many are taken together, and thoughts of each.
+TOGETHER = (1, 2, 4, 8)
+SHORT_CHAIN = 8
+#: Ways to end a chain, in the order of `stopped`: the last solves the task without it.
+STOPS = (
+    "all steps", "best common step", "increments grow", "residual turns", "held-out error turns",
+    "closest to posterior mean", "posterior mean itself",
+)  # fmt: skip
 
 #: Settings of the paper's size, as far as it tells them; on a GPU ``precision="bf16"`` is faster.
 PAPER: Mapping[str, Any] = {
@@ -187,26 +198,89 @@ def evaluate(model: cot.Thinker, prompts: Prompts, steps: int) -> dict[str, Any]
 
         ``gamma``
             scalar preconditioner of that chain;
-        ``stopped``, ``stop_step``
-            mean error, and mean step, where every chain is stopped by `tsl.stopping.stop_step`;
-        ``oracle``
-            mean error at the best step common to all chains.
+
+        And on the first `FEW` prompts, if they have two examples or more:
+
+        ``stops``
+            mean error where each way of `STOPS` ends the chains, see `stopped`;
+        ``alone``, ``mean``, ``vote``
+            mean errors of thinking in parallel, see `about_halves`.
     """
     chain = cot.chain_of_thought(model, prompts, steps).double()
     error = errors.squared_error(chain, prompts.w)
     gamma, twin = closest_newton(chain, prompts)
-    stop = stopping.stop_step(chain, prompts)
-    return {
+    measured = {
         "error": error.mean(0).tolist(),
         "median": error.median(0).values.tolist(),
         "upper": error.quantile(0.9, 0).tolist(),
         "gamma": gamma,
         "newton": errors.squared_error(twin, prompts.w).mean(0).tolist(),
         "distance": (chain - twin).square().sum(-1).mean(0).tolist(),
-        "stopped": error.gather(1, stop[:, None]).mean().item(),
-        "stop_step": stop.double().mean().item(),
-        "oracle": error.mean(0).min().item(),
     }
+    if prompts.x.shape[1] > 1:
+        few = _few(prompts)
+        measured["stops"] = stopped(model, few, chain[:FEW])
+        measured |= about_halves(model, few, chain[:FEW])
+    return measured
+
+
+def _few(prompts: Prompts) -> Prompts:
+    return Prompts(prompts.x[:FEW], prompts.y[:FEW], prompts.w[:FEW])
+
+
+def stopped(model: cot.Thinker, prompts: Prompts, chain: Float[Tensor, "B k d"]) -> list[float]:
+    """Mean error where each way of `STOPS` ends the chains of these prompts; none but the first two looks at w*."""
+    error = errors.squared_error(chain, prompts.w)
+    centre = stopping.posterior_mean(prompts)
+
+    def think(some: Prompts, steps: int) -> Tensor:
+        return cot.chain_of_thought(model, some, steps).double()
+
+    last, folds = chain.shape[1] - 1, min(5, prompts.x.shape[1])
+    held_out = stopping.held_out_error(think, prompts, last, folds)
+    rules = (
+        stopping.divergence_step(chain),
+        stopping.first_turn(stopping.residual(chain, prompts), patience=2),
+        stopping.first_turn(held_out, patience=2),
+        stopping.stop_step(chain, prompts),
+    )
+    means = [error[:, -1], error[:, error.mean(0).argmin()]]
+    means += [error.gather(1, step[:, None])[:, 0] for step in rules]
+    means += [errors.squared_error(centre[:, None], prompts.w)[:, 0]]
+    return [values.mean().item() for values in means]
+
+
+def about_halves(model: cot.Thinker, prompts: Prompts, chain: Float[Tensor, "B k d"]) -> dict[str, Any]:
+    """One chain about whole prompts against several about random halves of them.
+
+    Returns
+    -------
+    dict
+        ``alone``: mean error of the chain given, for every step from 0; ``mean`` and ``vote``: for every number of chains
+        in `TOGETHER` the mean error of their mean and of their coordinates' median, for every step to `SHORT_CHAIN`.
+    """
+    steps = min(SHORT_CHAIN, chain.shape[1] - 1)
+    generator = torch.Generator().manual_seed(7_000_033)
+    chains = parallel.chains_about_halves(model, prompts, max(TOGETHER), steps, generator).double()
+
+    def error(vote: bool) -> list[list[float]]:
+        joined = (parallel.together(chains, count, vote) for count in TOGETHER)
+        return [errors.squared_error(answer, prompts.w).mean(0).tolist() for answer in joined]
+
+    alone = errors.squared_error(chain, prompts.w).mean(0).tolist()
+    return {"alone": alone, "mean": error(False), "vote": error(True)}
+
+
+def windowed(model: cot.Thinker, prompts: Prompts, steps: int, window: int) -> dict[str, Any]:
+    """Mean error of chains that never read more estimates than ``window``, for every step from 0, as ``windowed``.
+
+    On the first `FEW` prompts; nothing for a window of one, or a model that cannot think so.
+    """
+    if window < 2 or not isinstance(model, gpt.WeightGPT):
+        return {}
+    few = _few(prompts)
+    chain = model.think(few, steps, window).double()
+    return {"windowed": errors.squared_error(chain, few.w).mean(0).tolist()}
 
 
 def closest_newton(chain: Float[Tensor, "B k d"], prompts: Prompts, first: int = 4) -> tuple[float, Tensor]:
@@ -246,7 +320,7 @@ def job(
     -------
     dict
         ``losses``: those of every ``every``-th step, some 60 (of short trainings fewer than 120); ``every``;
-        ``parameters``; ``training_seconds``; ``tests``: for each its ``alpha``, ``m`` and what `evaluate` says.
+        ``parameters``; ``training_seconds``; ``tests``: for each its ``alpha``, ``m`` and what `evaluate` and `windowed` say.
     """
     cell = Cell(**settings)
     path = None if checkpoints is None else Path(checkpoints) / f"{records.key(settings)}.safetensors"
@@ -259,7 +333,12 @@ def job(
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "training_seconds": history.seconds,
         "tests": [
-            {"alpha": alpha, "m": int(m), **evaluate(model, exam(cell, alpha, int(m)), cell.think)}
+            {
+                "alpha": alpha,
+                "m": int(m),
+                **evaluate(model, exam(cell, alpha, int(m)), cell.think),
+                **windowed(model, exam(cell, alpha, int(m)), cell.think, cell.chain),
+            }
             for alpha, m in cell.tests
         ],
     }
