@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from tsl import laws
+from tsl import baselines, covariance, laws
 
 Function = Callable[..., Any]
 
@@ -49,6 +49,15 @@ def _thoughtless(record: dict[str, Any]) -> dict[str, Any]:
         for test in record["result"]["tests"]
     ]
     return record | {"result": record["result"] | {"tests": tests}}
+
+
+CHOOSING = "07_choosing_tasks"
+
+
+def _last_takes_half(weights: torch.Tensor) -> torch.Tensor:
+    halved = weights / 2
+    halved[-1] += 0.5
+    return halved
 
 
 def _exchanged(record: dict[str, Any]) -> dict[str, Any]:
@@ -177,6 +186,44 @@ _ALL = [
             )
         ),
     ),
+    # --- chapter 5
+    Mutant(
+        "theory.depth_law",
+        "the exponent 4k for 2k",
+        lambda right: lambda ratio, g, k: right(ratio, g, 2 * k),
+    ),
+    Mutant(
+        "cot.pseudo_newton",
+        "every second thought is lost",
+        lambda right: (
+            lambda moments, gamma, steps: right(moments, gamma, steps)[
+                :, [(k + 1) // 2 for k in range(steps + 1)]
+            ]
+        ),
+        chapters=("05_scaling_law",),
+    ),
+    Mutant(
+        "cot.sampled_errors",
+        "prompts that show the whole covariance, Σ̂ = Σ",
+        lambda right: lambda gamma, law, m, *rest: right(gamma, law, 10**7, *rest),
+        chapters=("05_scaling_law",),
+    ),
+    Mutant(
+        "errors.propagated_error",
+        "a step twice as long",
+        lambda right: lambda gram, gamma, steps: right(2 * gram, gamma, steps),
+        chapters=("05_scaling_law",),
+    ),
+    Mutant(
+        "covariance.wishart",
+        "prompts that show the whole covariance, Σ̂ = Σ",
+        lambda right: (
+            lambda cov, m, size, generator=None: right(
+                cov, 10**7 if isinstance(m, int) else [10**7] * len(m), size, generator
+            )
+        ),
+        chapters=("05_scaling_law",),
+    ),
     Mutant(
         "lsa.train_population",
         "labels that know nothing of the features' covariance",
@@ -185,6 +232,105 @@ _ALL = [
                 torch.eye(len(first)).to(first), second, steps, *rest, **named
             )
         ),
+    ),
+    # --- chapters 2 to 4
+    Mutant(
+        "lsa.embed",
+        "thinks of something at the start, ŵ₀ ≠ 0",
+        lambda right: (
+            lambda prompts, w0=None: right(prompts, torch.full_like(prompts.w, 0.1) if w0 is None else w0)
+        ),
+        ("02_training",),
+    ),
+    Mutant(
+        "lsa.train_lsa",
+        "W13 follows c, whether asked or not",
+        lambda right: (
+            lambda *args, train_w=False, tie=False, **named: right(
+                *args, train_w=train_w, tie=train_w, **named
+            )
+        ),
+        ("02_training",),
+    ),
+    Mutant(
+        "lsa.empirical_optimum",
+        "shrinks as under a ridge penalty",
+        lambda right: lambda moments: 0.8 * right(moments),
+        ("02_training",),
+    ),
+    Mutant(
+        "prompts.sample_moments",
+        "small training sets are ten times as large as they say",
+        lambda right: (
+            lambda law, n, size, *rest, **named: right(
+                law, n, 10 * size if size <= 1000 else size, *rest, **named
+            )
+        ),
+        ("02_training",),
+    ),
+    Mutant(
+        "prompts.sample_moments",
+        "labels with a noise that nobody asked for",
+        lambda right: lambda law, n, size, noise=0.0, generator=None: right(law, n, size, 1.0, generator),
+        ("02_training",),
+    ),
+    Mutant(
+        "cot.chain_of_thought",
+        "a thought late",
+        lambda right: (
+            lambda model, prompts, steps: torch.nn.functional.pad(
+                right(model, prompts, steps)[:, :-1], (0, 0, 1, 0)
+            )
+        ),
+        ("03_pseudo_newton",),
+    ),
+    Mutant(
+        "baselines.gradient_descent",
+        "knows the inverse",
+        lambda right: lambda prompts, steps, learning_rate=None: baselines.newton(prompts, steps),
+        ("03_pseudo_newton",),
+    ),
+    Mutant(
+        "baselines.conjugate_gradient",
+        "never conjugates",
+        lambda right: lambda prompts, steps: baselines.gradient_descent(prompts, steps),
+        ("03_pseudo_newton",),
+    ),
+    Mutant(
+        "baselines.newton",
+        "half a step",
+        lambda right: lambda prompts, steps: right(prompts, steps) / 2,
+        ("03_pseudo_newton",),
+    ),
+    Mutant(
+        "baselines.ridge",
+        "forgets the penalty",
+        lambda right: lambda prompts, steps=1, penalty=1.0: right(prompts, steps, 1e-12),
+        ("03_pseudo_newton",),
+    ),
+    Mutant(
+        "covariance.rotate",
+        "does not rotate",
+        lambda right: lambda cov, generator=None: cov,
+        ("03_pseudo_newton",),
+    ),
+    Mutant(
+        "covariance.power_law",
+        "forgets the exponent",
+        lambda right: lambda d, alpha, trace=None: right(d, 0.0, trace),
+        ("04_hardness",),
+    ),
+    Mutant(
+        "cot.sampled_errors",
+        "what was learned for what was missed",
+        lambda right: lambda gamma, *rest, **named: len(gamma) - right(gamma, *rest, **named),
+        ("04_hardness",),
+    ),
+    Mutant(
+        "theory.direct_error_bound",
+        "the hardness squared in both terms",
+        lambda right: lambda cov, n, m: right(cov, n, m) + (1 + covariance.hardness(cov)) ** 2 * len(cov) / m,
+        ("04_hardness",),
     ),
     # --- choosing tasks
     Mutant(
@@ -200,6 +346,74 @@ _ALL = [
         lambda right: (
             lambda covs, *args, **kwargs: torch.full_like(right(covs, *args, **kwargs), 1 / len(covs))
         ),
+    ),
+    Mutant(
+        "selection.select_tasks_qp",
+        "hands the weights out in reverse order",
+        lambda right: lambda tasks, target: right(tasks, target).flip(0),
+    ),
+    Mutant(
+        "selection.select_tasks_qp",
+        "the last task takes half of what the others should have",
+        lambda right: lambda tasks, target: _last_takes_half(right(tasks, target)),
+    ),
+    Mutant(
+        "selection.select_tasks",
+        "plans for an isotropic target, whatever the target",
+        lambda right: (
+            lambda tasks, lengths, target, steps, grams=None: right(
+                tasks, lengths, torch.eye(laws.of("target", target).d, dtype=torch.float64), steps
+            )
+        ),
+        chapters=(CHOOSING,),
+    ),
+    Mutant(
+        "lab.catalogues.catalogue",
+        "takes the easy tasks for the hard ones",
+        lambda right: lambda *args: (found := right(*args)) and replace(found, hard=~found.hard),
+    ),
+    Mutant(
+        "prompts.TaskMixture",
+        "draws the likeliest task only",
+        lambda right: (
+            lambda tasks, probs, lengths: right(
+                tasks,
+                [float(i == int(torch.as_tensor(probs).argmax())) for i in range(len(lengths))],
+                lengths,
+            )
+        ),
+        chapters=(CHOOSING,),
+    ),
+    Mutant(
+        "prompts.sample_prompts",
+        "features without their covariance",
+        lambda right: (
+            lambda law, n, size, *args, **kwargs: right(
+                torch.eye(laws.of("law", law).d, dtype=torch.float64), n, size, *args, **kwargs
+            )
+        ),
+        chapters=(CHOOSING,),
+    ),
+    Mutant(
+        "errors.z_scores",
+        "the spread of one sample for that of the mean",
+        lambda right: lambda values, *args: right(values, *args) / len(values) ** 0.5,
+        chapters=(CHOOSING,),
+    ),
+    Mutant(
+        "advice.plan_training",
+        "tells its promises from the last step to the first",
+        lambda right: (
+            lambda *args: replace(
+                plan := right(*args), errors={name: curve.flip(1) for name, curve in plan.errors.items()}
+            )
+        ),
+        chapters=(CHOOSING,),
+    ),
+    Mutant(
+        "lab.selection_study.digit_pair",
+        "tests on the rows it has planned with",
+        lambda right: lambda *args: (*(found := right(*args))[:2], found[1]),
     ),
     # --- stopping
     Mutant(
@@ -261,6 +475,35 @@ _ALL = [
         "lab.reasoning.met_and_unmet",
         "takes what was met for what was not",
         lambda right: lambda *args: right(*args)[::-1],
+    ),
+    # --- small choices
+    Mutant(
+        "lab.small_choices.think_under",
+        "a normaliser that never counts thoughts",
+        lambda right: lambda model, prompts, w0, steps, counts=False: right(model, prompts, w0, steps),
+    ),
+    Mutant(
+        "lab.small_choices.free_c",
+        "forgets the outer square root",
+        lambda right: lambda gamma, c0=1.0: right(gamma, c0) ** 2,
+    ),
+    Mutant(
+        "lsa.embed",
+        "every chain starts at zero",
+        lambda right: lambda prompts, w0=None: right(prompts),
+        chapters=("12_small_choices",),
+    ),
+    Mutant(
+        "errors.geometric_mean",
+        "the sign of the logarithm",
+        lambda right: lambda values, dim=0: 1 / right(values, dim),
+        chapters=("12_small_choices",),
+    ),
+    Mutant(
+        "theory.second_moment",
+        "forgets that a finite prompt spreads its covariance",
+        lambda right: lambda law, n, middle=None: right(law, 10**9, middle),
+        chapters=("12_small_choices",),
     ),
 ]
 MUTANTS = {mutant.name: mutant for mutant in _ALL}

@@ -91,6 +91,68 @@ def test_few_samples_draw_a_warning_and_still_give_a_plan():
     assert made.weights.sum().item() == pytest.approx(1)
 
 
+def test_heavy_tails_are_worth_fewer_samples():
+    gaussian = features(law(0.8), 200, 1)
+    tails = gaussian * torch.empty(200, 1, dtype=torch.float64).cauchy_(generator=generator(2)).abs()
+    found = [
+        advice.plan_training({"a": gaussian}, rows, 50, 100, 2, generator(3)) for rows in (gaussian, tails)
+    ]
+    assert 150 < found[0].worth <= 200
+    assert found[1].worth < 40
+    assert not any("samples" in text for text in found[0].warnings)
+    assert any("samples" in text and "worth" in text for text in found[1].warnings)
+
+
+def test_a_rare_task_that_decides_draws_a_warning_and_its_promise_fails_without_the_prompts():
+    """Only a task of large moments covers the first axis: it gets a tiny share, which few training prompts do not show."""
+    covs = {"mild": law(0.0) - torch.diag(0.99 * torch.eye(8)[0].double()), "large": 10 * law(0.0)}
+    made = plan(covs, law(0.0), steps=8)
+    assert 0 < made.tasks[1].weight < 1e-3
+    assert made.needed["large"] > advice.RARE > made.needed["mild"]
+    assert any("large is rare" in text for text in made.warnings)
+    mixture = prompts.TaskMixture(list(covs.values()), made.weights, [100] * 2)
+    learned = lsa.empirical_optimum(mixture.sample_moments(2000, generator(0)))
+    fresh = covariance.wishart(law(0.0), 400, 100, generator(6))
+    measured = errors.propagated_error(fresh, torch.linalg.inv(learned), 8).median(0).values[-1] / 8
+    assert measured > 100 * made.errors["recommended"].median(0).values[-1]
+
+
+def test_a_common_unit_of_all_features_changes_no_advice():
+    made = [
+        advice.plan_training(
+            {name: unit * features(law(a), 200, i) for i, (name, a) in enumerate({"a": 0.2, "b": 0.9}.items())},
+            unit * features(law(0.6), 200, 5), 50, 100, 4, generator(1),
+        )
+        for unit in (1.0, 1e-6, 1e5)
+    ]  # fmt: skip
+    for other in made[1:]:
+        torch.testing.assert_close(other.weights, made[0].weights, atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            other.errors["recommended"], made[0].errors["recommended"], rtol=1e-3, atol=1e-9
+        )
+        assert other.coverage == pytest.approx(made[0].coverage, rel=1e-4)
+
+
+def test_a_feature_in_faint_units_is_not_taken_for_absent():
+    """A direction that is covered must look covered, however small its unit."""
+    units = torch.ones(8, dtype=torch.float64)
+    units[-1] = 1e-7
+    rows = features(law(0.3), 4000, 2) * units
+    made = advice.plan_training(
+        {"same": features(law(0.3), 4000, 3) * units}, rows, 10**6, 400, 2, generator(0)
+    )
+    assert made.coverage == pytest.approx(1, abs=0.15)
+
+
+def test_promises_of_few_rows_are_wider_than_those_of_many():
+    widths = []
+    for count in (40, 4000):
+        made = plan({"same": law(0.8)}, law(0.8), count=count)
+        low, high = made.errors["recommended"].quantile(torch.tensor([0.1, 0.9]).double(), 0)[:, 1]
+        widths.append((high / low).log())
+    assert widths[0] > 1.5 * widths[1]
+
+
 def test_the_report_names_every_task_and_states_the_benefit():
     made = plan({"same": law(0.8), "easy": law(0.1)}, law(0.8))
     text = str(made)
@@ -107,6 +169,8 @@ def test_the_report_names_every_task_and_states_the_benefit():
         ({"tasks": {}}, "tasks must"),
         ({"tasks": {"a": torch.zeros(1, 3)}}, "at least 2 rows"),
         ({"tasks": {"a": torch.full((4, 3), float("nan"))}}, "finite"),
+        ({"tasks": {"a": torch.zeros(4, 3)}}, r"tasks\['a'\] must not be zero"),
+        ({"target": torch.zeros(4, 3)}, "target must not be zero"),
         ({"tasks": {"a": torch.ones(4, 2)}}, "dimension"),
         ({"lengths": 0}, r"lengths\[0\] must"),
         ({"lengths": [5, 5]}, "lengths"),

@@ -280,6 +280,10 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
         {"ratio": 0.5, "g": 1.0, "k": 2},
         {"ratio": not_number(0.0), "g": not_number(0.0), "k": not_count(0)},
     ),
+    theory.depth_law: (
+        {"ratio": 0.5, "g": 1.0, "k": 2},
+        {"ratio": not_number(0.0), "g": not_number(0.0), "k": not_count(1)},
+    ),
     lsa.embed: (
         {"prompts": BATCH, "w0": BATCH.w},
         {"prompts": NOT_PROMPTS, "w0": [(torch.ones(2, 4), "got (2, 4)"), (["a"], "got ['a']")]},
@@ -317,6 +321,16 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
         {
             "first": [*NOT_SQUARE, *OTHER_SIZE],
             "second": NOT_SECOND,
+            "steps": not_count(1),
+            "learning_rate": not_number(0.0, none=True),
+            "c": not_number(0.0),
+        },
+    ),
+    lsa.population_moments: ({"cov": EYE, "n": 4}, {"cov": NOT_COVARIANCE, "n": not_count(1)}),
+    lsa.train_value: (
+        {"prompts": BATCH, "steps": 2, "learning_rate": 0.1, "c": 1.0},
+        {
+            "prompts": NOT_PROMPTS,
             "steps": not_count(1),
             "learning_rate": not_number(0.0, none=True),
             "c": not_number(0.0),

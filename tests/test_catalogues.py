@@ -46,6 +46,25 @@ def test_masses_and_uniform_weights_account_for_everything():
     assert tasks.only(tasks.hard).lengths == (20, 20, 100, 100)
 
 
+def test_units_of_largest_eigenvalue_one_change_the_scale_and_nothing_else():
+    tasks = catalogues.catalogue(5, 2, catalogues.unrelated, generator())
+    unit = tasks.top_one()
+    torch.testing.assert_close(torch.linalg.eigvalsh(unit.covs)[:, -1], torch.ones(8, dtype=torch.float64))
+    scale = tasks.covs.diagonal(dim1=1, dim2=2).sum(1) / unit.covs.diagonal(dim1=1, dim2=2).sum(1)
+    torch.testing.assert_close(scale[:, None, None] * unit.covs, tasks.covs)
+    assert unit.lengths == tasks.lengths
+
+
+def test_a_prompt_shows_each_task_as_exactly_as_its_length_allows():
+    tasks = catalogues.catalogue(5, 400, catalogues.unrelated, generator())
+    gap = (tasks.seen(generator(1)).covs - tasks.covs).square().sum((1, 2))
+    # E‖Σ̂ − Λ‖² = (tr(Λ²) + tr(Λ)²)/n for n Gaussian features.
+    due = (tasks.covs.square().sum((1, 2)) + 25) / torch.tensor(tasks.lengths)
+    long = torch.tensor(tasks.lengths) == 100
+    for kind in (long, ~long):
+        assert (gap[kind].mean() / due[kind].mean()).item() == pytest.approx(1, abs=0.1)
+
+
 def test_catalogue_is_reproducible_and_random_only_through_its_generator():
     first, again = (catalogues.catalogue(6, 2, catalogues.unrelated, generator(5)).covs for _ in range(2))
     torch.testing.assert_close(first, again, rtol=0, atol=0)

@@ -137,6 +137,8 @@ ALSO, NEITHER = claims.above("also", 3.0, 2.0), claims.above("neither", 1.0, 2.0
         ("S1", [YES], {"breaks": [NEITHER]}, "holds", False),
         ("S1", [NO], {"breaks": [ALSO]}, "fails", False),
         ("X1", [YES], {"mechanism": [NO]}, "effect, but not the mechanism", True),
+        ("X1", [YES], {"mechanism": [NO, ALSO]}, "effect, but not the mechanism", False),  # one turned unseen
+        ("C12", [YES], {"mechanism": [NO]}, "analogue", False),
         ("X1", [YES], {"mechanism": [ALSO, NO], "breaks": [NEITHER]}, "effect, but not the mechanism", False),
         ("X1", [YES], {"mechanism": [ALSO]}, "holds", False),
         ("X1", [NO], {"mechanism": [ALSO]}, "fails", False),
@@ -205,6 +207,15 @@ def test_nothing_is_proved_by_a_number_that_is_none():
         claims.below("x", math.inf, 1.0),
     ):
         assert not check.passed
+
+
+def test_a_claim_that_is_expected_to_fail_fails_in_all_its_checks():
+    expected = claims.load()["S5"]
+    both = claims.Measurement(expected, (claims.below("a", 3.0, 2.0), claims.below("b", 3.0, 2.0)), "ci")
+    one = claims.Measurement(expected, (claims.below("a", 3.0, 2.0), claims.below("b", 1.0, 2.0)), "ci")
+    assert both.verdict == one.verdict == claims.Verdict.FAILS
+    assert both.as_expected
+    assert not one.as_expected
 
 
 def test_a_claim_that_is_expected_to_fail_is_not_confirmed_by_a_number_that_is_none():

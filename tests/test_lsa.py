@@ -343,3 +343,48 @@ def test_what_the_population_loss_teaches_is_what_many_prompts_teach(noise):
     residual = moments.w - moments.cross @ torch.linalg.inv(found).mT  # the gradient of the loss vanishes
     entries = residual[:, :, None] * moments.cross[:, None, :]
     assert (entries.mean(0) / (entries.std(0) / len(entries) ** 0.5)).abs().max() < 4.5
+
+
+@given(d=st.integers(1, 12), n=st.integers(1, 50), alpha=st.floats(0, 2), seed=st.integers(0, 50))
+def test_cubature_and_wicks_formula_agree_on_the_moments_of_prompts(d, n, alpha, seed):
+    cov = (
+        covariance.rotate(covariance.power_law(d, alpha), generator(seed))
+        if d > 1
+        else 2 * torch.eye(1).double()
+    )
+    first, second = lsa.population_moments(cov, n)
+    torch.testing.assert_close(first, cov)
+    torch.testing.assert_close(second, theory.second_moment(cov, n))
+
+
+def test_moments_of_prompts_are_those_of_many_prompts():
+    cov = rotated(4)
+    seen = prompts.sample_moments(cov, 6, 200_000, generator=generator(2))
+    for found, value in zip(
+        lsa.population_moments(cov, 6),
+        (seen.cross.mT @ seen.w / 200_000, seen.cross.mT @ seen.cross / 200_000),
+        strict=True,
+    ):
+        assert (found - value).norm() / value.norm() < 0.02
+
+
+def test_descent_on_all_of_v_is_gradient_descent_on_the_loss_of_the_full_model():
+    batch = prompts.sample_prompts(rotated(3), 5, 40, generator=generator(4))
+    by_hand = lsa.LinearSelfAttention(3, 1.5)
+    target = torch.cat([torch.zeros(40, 4), batch.w, torch.ones(40, 1)], dim=1)
+    for _ in range(7):
+        by_hand.zero_grad()
+        loss = (by_hand.answer(lsa.embed(batch)) - target).square().sum(1).mean() / 2
+        loss.backward()
+        with torch.no_grad():
+            by_hand.value -= 0.02 * by_hand.value.grad
+    model = lsa.train_value(batch, steps=7, learning_rate=0.02, c=1.5)
+    torch.testing.assert_close(model.value, by_hand.value)
+
+
+@given(scale=st.floats(1e-3, 1e3), alpha=st.floats(0, 1.5), n=st.integers(2, 40), m=st.integers(1, 60))
+def test_the_direct_error_does_not_know_the_units_of_the_features(scale, alpha, n, m):
+    """The smallest eigenvalue does: it is no measure of difficulty across units."""
+    cov = covariance.power_law(5, alpha)
+    error = theory.direct_error(theory.gamma(cov, n), cov, m)
+    assert theory.direct_error(theory.gamma(scale * cov, n), scale * cov, m) == pytest.approx(error, rel=1e-9)

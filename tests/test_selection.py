@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import cvxpy as cp
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,7 @@ from helpers import generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tsl import covariance, errors, selection, theory
+from tsl import covariance, errors, lsa, selection, theory
 from tsl.lab import catalogues
 
 
@@ -35,18 +36,90 @@ def test_both_selections_lie_exactly_on_the_simplex(seed, d, copies, steps):
         assert weights.sum().item() == pytest.approx(1, abs=1e-15)
 
 
-@settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 10**6))
-def test_qp_satisfies_the_optimality_conditions(seed):
+def slopes(covs: torch.Tensor, target: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Half the gradient of the program's objective in every weight, relative to its largest entries."""
+    points = torch.linalg.solve(target, covs) - torch.eye(len(target), dtype=torch.float64)
+    mean = torch.einsum("t,tij->ij", weights, points)
+    return (points * mean).sum((1, 2)) / points.square().sum((1, 2)).max()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    d=st.integers(1, 7),
+    copies=st.integers(1, 4),
+    alpha=st.floats(0, 1.5),
+    spread=st.floats(0, 4),
+    frame=st.sampled_from([catalogues.turned(0.3), catalogues.shuffled, catalogues.unrelated]),
+)
+def test_qp_satisfies_the_optimality_conditions_in_any_units(seed, d, copies, alpha, spread, frame):
     """KKT: the slope of the objective is the same on every task in use, and nowhere smaller."""
-    tasks = catalogues.catalogue(6, 2, catalogues.turned(0.6), generator(seed))
-    target = covariance.power_law(6, 0.6, trace=6.0)
-    weights = selection.select_tasks_qp(tasks.covs, target).requires_grad_()
-    mean = torch.einsum("t,tij->ij", weights, tasks.covs)
-    loss = (torch.eye(6, dtype=torch.float64) - torch.linalg.solve(target, mean)).square().sum()
-    (slope,) = torch.autograd.grad(loss, weights)
-    used = weights.detach() > 1e-4
-    assert (slope[used] - slope.min()).abs().max() < 1e-4 * (1 + slope.abs().max())
+    tasks = catalogues.catalogue(d, copies, frame, generator(seed))
+    units = 10 ** (spread * (2 * torch.rand(d, generator=generator(seed + 1), dtype=torch.float64) - 1))
+    covs, target = (
+        cov * torch.outer(units, units)
+        for cov in (tasks.covs, covariance.power_law(d, alpha, trace=float(d)))
+    )
+    weights = selection.select_tasks_qp(covs, target)
+    found = slopes(covs, target, weights)
+    assert (weights >= 0).all()
+    assert weights.sum().item() == pytest.approx(1, abs=1e-15)
+    assert (weights * (found - found.min())).max() < 1e-11
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1e-3, 1.0, 1e6])
+def test_a_common_unit_and_a_rotation_cancel_in_the_qp(unit):
+    tasks = catalogues.catalogue(6, 2, catalogues.turned(0.5), generator(3))
+    whole = selection.select_tasks_qp(tasks.covs, hard_target(6))
+    scaled = selection.select_tasks_qp(unit * tasks.covs, unit * hard_target(6))
+    torch.testing.assert_close(scaled, whole, atol=1e-13, rtol=0)
+    basis = catalogues.unrelated(6, generator(4))
+    turn = lambda cov: (basis @ cov @ basis.mT + (basis @ cov @ basis.mT).mT) / 2  # noqa: E731
+    torch.testing.assert_close(
+        selection.select_tasks_qp(turn(tasks.covs), turn(hard_target(6))), whole, atol=1e-12, rtol=0
+    )
+
+
+def test_qp_agrees_with_an_interior_point_solver():
+    for seed in range(4):
+        tasks = catalogues.catalogue(8, 3, catalogues.unrelated, generator(seed))
+        ratios = torch.linalg.solve(hard_target(8), tasks.covs).flatten(1).mT.numpy()
+        weights = cp.Variable(12, nonneg=True)
+        loss = cp.sum_squares(ratios @ weights - np.eye(8).ravel())
+        cp.Problem(cp.Minimize(loss), [cp.sum(weights) == 1]).solve(solver=cp.CLARABEL)
+        found = selection.select_tasks_qp(tasks.covs, hard_target(8))
+        np.testing.assert_allclose(found.numpy(), weights.value, atol=1e-4)
+        value = np.square(ratios @ found.numpy() - np.eye(8).ravel()).sum()
+        assert value <= loss.value * (1 + 1e-9)
+
+
+def test_qp_of_a_target_on_offer_is_that_task_and_nothing_else():
+    tasks = catalogues.catalogue(8, 2, catalogues.unrelated, generator(2))
+    for index in (0, 5):
+        weights = selection.select_tasks_qp(tasks.covs, tasks.covs[index])
+        torch.testing.assert_close(weights, torch.eye(8, dtype=torch.float64)[index], atol=1e-14, rtol=0)
+
+
+def test_qp_is_right_to_the_last_digits_where_features_have_units_of_their_own():
+    """Two tasks, raw gapminder-like units: the optimum is known in closed form."""
+    units = torch.tensor([1e2, 1e8, 1e4], dtype=torch.float64)
+    easy, hard, target = (
+        covariance.rotate(covariance.power_law(3, alpha, trace=3.0), generator(9)) * torch.outer(units, units)
+        for alpha in (0.2, 0.8, 0.6)
+    )
+    ratio = lambda cov: torch.linalg.solve(target, cov) - torch.eye(3, dtype=torch.float64)  # noqa: E731
+    slope = ratio(easy) - ratio(hard)
+    share = ((ratio(easy) * slope).sum() / slope.square().sum()).item()
+    assert 0 < share < 1
+    weights = selection.select_tasks_qp(torch.stack([easy, hard]), target)
+    assert weights[1].item() == pytest.approx(share, rel=1e-7)
+
+
+def test_a_faint_unit_does_not_make_a_target_singular():
+    units = torch.tensor([1e-9, 1.0], dtype=torch.float64)
+    target = torch.outer(units, units) * torch.tensor([[1.0, 0.5], [0.5, 1.0]], dtype=torch.float64)
+    weights = selection.select_tasks_qp(torch.stack([target, 2 * target]), target)
+    torch.testing.assert_close(weights, torch.tensor([1.0, 0.0], dtype=torch.float64))
 
 
 def test_qp_of_two_commuting_tasks_is_the_least_squares_solution():
@@ -55,22 +128,41 @@ def test_qp_of_two_commuting_tasks_is_the_least_squares_solution():
     slope = off_easy - off_hard
     share = (off_easy @ slope / (slope @ slope)).item()
     weights = selection.select_tasks_qp(torch.stack([easy, hard]), target)
-    assert weights[1].item() == pytest.approx(share, abs=1e-6)
+    assert weights[1].item() == pytest.approx(share, abs=1e-13)
 
 
 def test_qp_recovers_a_target_that_is_a_mixture():
     tasks = catalogues.catalogue(8, 1, catalogues.unrelated, generator(2))
     truth = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
     target = torch.einsum("t,tij->ij", truth, tasks.covs)
-    torch.testing.assert_close(selection.select_tasks_qp(tasks.covs, target), truth, atol=1e-5, rtol=0)
+    torch.testing.assert_close(selection.select_tasks_qp(tasks.covs, target), truth, atol=1e-12, rtol=0)
 
 
 def test_qp_shares_the_weight_of_identical_tasks():
     tasks = catalogues.catalogue(6, 2, catalogues.turned(0.0), generator(), jitter=0.0)
     weights = selection.select_tasks_qp(tasks.covs, hard_target(6))
     torch.testing.assert_close(
-        weights[tasks.hard], torch.full((4,), 0.25, dtype=torch.float64), atol=1e-3, rtol=0
+        weights[tasks.hard], torch.full((4,), 0.25, dtype=torch.float64), atol=1e-7, rtol=0
     )
+
+
+def test_of_several_optima_the_qp_takes_the_most_even():
+    """Σ reached exactly in many ways: of π on the simplex with Σ π_ℓ s_ℓ = 1 for Λ_ℓ = s_ℓ Σ, that of least norm."""
+    target, scales = hard_target(4), torch.tensor([1.0, 1.0, 2.0, 0.5], dtype=torch.float64)
+    weights = selection.select_tasks_qp(scales[:, None, None] * target, target)
+    rows = torch.stack([torch.ones(4, dtype=torch.float64), scales])
+    least = torch.linalg.pinv(rows) @ torch.ones(2, dtype=torch.float64)
+    assert (least > 0).all()
+    torch.testing.assert_close(weights, least, atol=1e-7, rtol=0)
+
+
+def test_descent_on_the_exact_loss_of_a_mixture_ends_at_its_gamma():
+    tasks = catalogues.catalogue(6, 1, catalogues.turned(0.5), generator(5))
+    probs = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+    first, second = (torch.einsum("t,tij->ij", probs, part) for part in (tasks.covs, second_moments(tasks)))
+    _, descent = lsa.train_population(first, second, 1000)
+    inverse = torch.linalg.inv(theory.gamma_mixture(tasks.covs, probs, tasks.lengths))
+    assert errors.relative_distance(descent.preconditioner[-1], inverse) < 1e-8
 
 
 def test_gradient_of_the_objective_agrees_with_automatic_differentiation():

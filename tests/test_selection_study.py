@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from helpers import generator
 
-from tsl import covariance
-from tsl.lab.selection_study import random_problem, repeat
+from tsl import advice, covariance
+from tsl.lab.selection_study import digit_pair, digit_rows, random_problem, repeat, try_plan
 
 
 def test_repeat_stacks_results_of_any_form():
@@ -29,7 +30,35 @@ def test_a_random_problem_shows_features_of_what_it_is():
     assert len({problem.context for problem in seen}) > 4
 
 
-def test_weights_of_a_single_task_name_it():
-    problem = random_problem(3, 5, torch.Generator().manual_seed(0))
-    assert [weights.tolist() for weights in problem.single.values()] == [[1, 0], [0, 1]]
-    assert list(problem.single) == list(problem.offer) == ["task 0", "task 1"]
+def test_digits_of_a_pair_are_split_between_planning_and_test_and_not_on_offer():
+    offer, seen, held_out = digit_pair((3, 8), generator(0))
+    pixels, labels = digit_rows()
+    assert list(offer) == [f"digit {digit}" for digit in (0, 1, 2, 4, 5, 6, 7, 9)]
+    both = torch.cat([seen, held_out])
+    assert abs(len(seen) - len(held_out)) <= 1
+    wanted = pixels[(labels == 3) | (labels == 8)]
+    assert sorted(map(tuple, both.tolist())) == sorted(map(tuple, wanted.tolist()))
+    other = digit_pair((3, 8), generator(1))[1]
+    assert not torch.equal(seen, other)
+
+
+def test_a_plan_is_tried_with_its_own_mixtures():
+    """Promises come true where the rows are many and Gaussian; the single task gets all the weight."""
+    goal, far = covariance.power_law(4, 0.5, trace=4.0), covariance.power_law(4, 0.5, trace=4.0).flip(0, 1)
+    rows = [
+        torch.randn((20_000, 4), generator=generator(i), dtype=torch.float64) @ covariance.square_root(cov)
+        for i, cov in enumerate((goal, goal, far))
+    ]
+    plan = advice.plan_training({"far": rows[2], "same": rows[1]}, rows[0], 60, 200, 5, generator(4))
+    found = try_plan(plan, [far, goal], goal, generator(5), training=20_000, tests=1000)
+    assert list(found) == ["recommended", "equal weights", "best single task"]
+    for curves in found.values():
+        torch.testing.assert_close(curves["measured"], curves["promised"], rtol=0.2, atol=1e-6)
+    direct = {name: curves["measured"][1] for name, curves in found.items()}
+    assert direct["best single task"] < 0.9 * direct["equal weights"]
+
+
+@pytest.mark.parametrize("pair", [(3, 3), (3,), (3, 10), (1, 2, 3)])
+def test_a_pair_is_two_digits(pair, refuses):
+    with refuses("pair must be two different digits"):
+        digit_pair(pair, generator())

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate
 
-from tsl import cot, covariance, errors, lsa, prompts, theory
+from tsl import cot, covariance, errors, exact, lsa, prompts, theory
 
 spectra = st.lists(st.floats(0.05, 5.0), min_size=1, max_size=6)
 
@@ -330,3 +330,62 @@ def test_a_direction_without_variance_is_no_overthinking(dtype):
         cov = covariance.rotate(flat, torch.Generator().manual_seed(seed))
         assert not theory.overthinks(theory.gamma(cov, 10), cov)
         assert theory.overthinks(theory.gamma(cov, 10) / 4, cov)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "g"), [(1.0, 2.5), (1.0, 1.8), (0.25, 1.6), (0.25, 1.25), (0.25, 1.1), (0.1, 1.2), (2.0, 3.2)]
+)
+def test_the_law_of_depth_is_what_marchenko_pastur_leaves_after_many_steps(ratio, g):
+    # Below and above 1 + c, where the other edge decides; at m = d; with more dimensions than examples; past 2g.
+    gaps = [
+        theory.marchenko_pastur_error(ratio, g, k) / theory.depth_law(ratio, g, k) - 1 for k in (100, 400)
+    ]
+    assert abs(gaps[0]) < 0.06
+    assert abs(gaps[1]) < 0.3 * abs(gaps[0]) + 1e-6  # of order 1/k
+
+
+def test_the_laws_of_depth_are_the_formulas():
+    assert theory.depth_law(1.0, 2.5, 50) == pytest.approx(math.sqrt(2.5 / (100 * math.pi)), rel=1e-6)
+    low, g, k = 0.25, 1.6, 200
+    expected = 0.25**-0.75 / (math.pi * low) * math.sqrt(math.pi) / 2
+    expected *= ((g - low) / (2 * k)) ** 1.5 * (1 - low / g) ** (2 * k)
+    assert theory.depth_law(0.25, g, k) == pytest.approx(expected, rel=1e-6)
+    assert theory.marchenko_pastur_error(0.25, g, k) / expected == pytest.approx(0.975, abs=0.001)
+
+
+def test_the_law_of_depth_against_exact_means_of_a_square_prompt():
+    # At d = m = 60, before rare prompts past the upper edge decide the mean.
+    mean = exact.isotropic_error(60, 60, 4.0, 20) / 60
+    law = [theory.depth_law(1.0, 4.0, k) for k in (10, 20)]
+    torch.testing.assert_close(mean[[10, 20]], torch.tensor(law, dtype=torch.float64), rtol=0.04, atol=0)
+
+
+def test_what_overflows_is_infinite_and_not_unknown():
+    eye = torch.eye(3, dtype=torch.float64)
+    assert theory.cot_error_limit(0.1 * eye, eye + 0.1, 10**4) == math.inf
+    assert theory.depth_law(1.0, 0.1, 10**4) == math.inf
+    curve = theory.cot_error(1e-30 * eye, eye + 0.1, 5, 9)
+    assert len(curve) == 10
+    assert curve[1].item() == pytest.approx(theory.direct_error(1e-30 * eye, eye + 0.1, 5))
+    assert (curve[6:] == math.inf).all()
+    assert theory.marchenko_pastur_error(1.0, 0.1, 10**4) == math.inf
+
+
+@settings(deadline=None, max_examples=50)
+@given(spectrum=spectra, n=st.integers(1, 60), k=st.integers(1, 6))
+def test_k_steps_with_n_examples_are_never_worse_than_one_with_kn(spectrum, n, k):
+    cov = turned(spectrum)
+    think = theory.cot_error_limit(theory.gamma(cov, n), cov, k)
+    assert think <= theory.cot_error_limit(theory.gamma(cov, k * n), cov, 1) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(("n", "k"), [(10, 2), (10, 6), (30, 1), (30, 4)])
+def test_the_first_correction_of_the_law_is_k_times_2k_minus_1_times_n_squared(n, k):
+    d, g = 10, 1 + 11 / n
+    corrections = []
+    for m in (10**6, 10**7):
+        law = theory.cot_error_bound(torch.eye(d, dtype=torch.float64), n, k)
+        excess = exact.isotropic_error(d, m, g, k)[k].item() / law - 1
+        corrections.append(excess * (1 + d) * m / (k * (2 * k - 1) * n**2))
+    assert corrections[1] == pytest.approx(1, rel=2e-3)
+    assert abs(corrections[1] - 1) <= 0.2 * abs(corrections[0] - 1) + 1e-6

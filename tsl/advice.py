@@ -25,13 +25,16 @@ from torch import Tensor
 
 from tsl import _validate, errors, laws, logs, selection, theory
 from tsl.cot import Baseline, Thinker, chain_of_thought
-from tsl.prompts import Prompts, sample_moments
+from tsl.prompts import Prompts
 
 SAFE = 0.5  # a direction with Γ < Σ/2 makes thinking diverge (Remark 4.1 of arXiv 2510.03605)
 PLANNING = 64  # test prompts that the choice of the mixture averages over
 POWER = 0.8  # with which a number of questions is to decide
 SPLITS = 20  # ways in which repeats are halved
-FEW = 5  # samples per dimension below which the choice of tasks is unreliable (measured in chapter 7)
+FEW = (
+    5  # Gaussian samples per dimension below which the choice of tasks is unreliable (measured in chapter 7)
+)
+RARE = 10_000  # training prompts that are taken for granted
 
 
 @dataclass(frozen=True)
@@ -66,20 +69,26 @@ class Plan:
     ----------
     samples, d, examples : int
         Target samples, features, and examples in a test prompt.
+    worth : float
+        Gaussian samples from which second moments are known as well as from these, heavy tails being less informative.
     coverage : float
         Coverage of the recommended mixture.
     errors : dict of name to Tensor of shape (P, steps + 1)
         Predicted error per weight, E‖ŵ_j − w*‖²/d, of P test prompts after each step, for ``"recommended"``,
         ``"equal weights"`` and the single task that is best on prompts of this length.
+    needed : dict of name to int
+        For each task in use, training prompts in all after which the share of it is known to a tenth, where that matters.
     """
 
     tasks: tuple[TaskCard, ...]
     target_hardness: float
     samples: int
+    worth: float
     d: int
     examples: int
     coverage: float
     errors: dict[str, Tensor]
+    needed: dict[str, int]
 
     @property
     def weights(self) -> Float[Tensor, " T"]:
@@ -111,14 +120,28 @@ class Plan:
     def warnings(self) -> tuple[str, ...]:
         """What the reader should not overlook."""
         found = []
-        if self.samples < FEW * self.d:
-            found.append(f"the target has {self.samples} samples; at least {FEW * self.d} are advised")
+        if self.worth < FEW * self.d:
+            tails = "" if self.worth >= 0.8 * self.samples else f", worth {self.worth:.0f} with lighter tails"
+            found.append(f"the target has {self.samples} samples{tails}; at least {FEW * self.d} are advised")
         if self.coverage < SAFE:
-            found.append("no mixture of these tasks covers the target: thinking for long will diverge")
+            found.append(
+                "no mixture of these tasks covers the target: thinking for long will diverge, "
+                f"stop after step {self.best_step}"
+            )
         elif self.overthinks:
             found.append(
                 f"error grows again after step {self.best_step}: stop there, or give longer test prompts"
             )
+        else:
+            upper = self.errors["recommended"].quantile(0.75, 0)
+            if upper[-1] > 1.1 * upper.min():
+                found.append(f"for one prompt in four error grows after step {int(upper.argmin())}")
+        for name, count in self.needed.items():
+            if count > RARE:
+                found.append(
+                    f"{name} is rare and decides the result: train on {count:,} prompts or more, "
+                    "or the promised errors will not come true"
+                )
         return tuple(found)
 
     def to_dict(self) -> dict[str, Any]:
@@ -130,7 +153,12 @@ class Plan:
         quantiles = {"low": 0.1, "median": 0.5, "high": 0.9}
         return {
             "tasks": [asdict(card) | {"hardness": plain(card.hardness)} for card in self.tasks],
-            "target": {"hardness": plain(self.target_hardness), "samples": self.samples, "features": self.d},
+            "target": {
+                "hardness": plain(self.target_hardness),
+                "samples": self.samples,
+                "worth": self.worth,
+                "features": self.d,
+            },
             "examples": self.examples,
             "coverage": self.coverage,
             "best_step": self.best_step,
@@ -192,8 +220,10 @@ def plan_training(
 ) -> Plan:
     """Recommend a training mixture for a target, and predict what thinking will gain.
 
-    Features are taken as they are: training and test draw from the law of the rows (`tsl.laws.rows`), whose second and
-    fourth moments the rows give exactly. Moments are about zero (the model has no intercept: centre the features first if
+    Features are taken as they are: training draws from the law of the rows (`tsl.laws.rows`), whose second and fourth moments
+    the rows give exactly. The rows of the target are a sample of what the model will meet: each test prompt that the plan
+    averages over draws from a bootstrap resample of its own, so that choice and prediction allow for what the sample does not
+    show. Moments are about zero (the model has no intercept: centre the features first if
     their mean is not of interest), and are not shrunk: shrinking hides how strong the target is in its strong directions,
     which leads to overthinking (measured in chapter 7). Labels are taken to be noiseless. This is our reading of the
     advice to cover the skills that are needed.
@@ -216,12 +246,15 @@ def plan_training(
     if not tasks:
         raise ValueError("tasks must name at least one candidate, got none")
     names = list(tasks)
-    found = [_law(f"tasks[{name!r}]", x, target) for name, x in tasks.items()]
-    goal = _law("target", target, target)
+    matrices = {f"tasks[{name!r}]": x for name, x in tasks.items()} | {"target": target}
+    for name, x in matrices.items():
+        _rows(name, x, target)
+    unit = _units(list(matrices.values()))
+    *found, goal = (_law(x, unit) for x in matrices.values())
     counts = [lengths] * len(names) if isinstance(lengths, int) else list(lengths)
     for name, value in (("examples", examples), ("steps", steps), ("prompts", prompts)):
         _validate.positive_int(name, value)
-    planning = sample_moments(goal, examples, PLANNING, generator=generator).gram
+    planning = _resampled(target.double(), examples, PLANNING, generator)
     weights = selection.select_tasks(found, counts, goal, steps, planning)
 
     gammas = [theory.gamma(law, n) for law, n in zip(found, counts, strict=True)]
@@ -230,17 +263,18 @@ def plan_training(
     single = [errors.propagated_error(planning, gamma, steps)[:, -1].mean().item() for gamma in gammas]
     best = min(range(len(single)), key=single.__getitem__)
     rivals = {"recommended": mixed, "equal weights": equal, f"only {names[best]}": gammas[best]}
-    grams = sample_moments(goal, examples, prompts, generator=generator).gram
+    grams = _resampled(target.double(), examples, prompts, generator)
     curves = {name: errors.propagated_error(grams, gamma, steps) / goal.d for name, gamma in rivals.items()}
     cards = tuple(
         TaskCard(name, n, _hardness(law), _coverage(gamma, goal.second), weight)
         for name, n, law, gamma, weight in zip(names, counts, found, gammas, weights.tolist(), strict=True)
     )
-    covered = _coverage(mixed, goal.second)
-    return Plan(cards, _hardness(goal), len(target), goal.d, examples, covered, curves)
+    covered, needed = _coverage(mixed, goal.second), _needed_prompts(names, found, counts, weights, unit)
+    worth = _worth(target.double() / unit)
+    return Plan(cards, _hardness(goal), len(target), worth, goal.d, examples, covered, curves, needed)
 
 
-def _law(name: str, features: Tensor, like: Tensor) -> laws.Law:
+def _rows(name: str, features: Any, like: Any) -> None:
     if not isinstance(features, Tensor) or features.dim() != 2 or len(features) < 2:
         raise ValueError(
             f"{name} must be a matrix of at least 2 rows, got {getattr(features, 'shape', features)!r}"
@@ -248,10 +282,66 @@ def _law(name: str, features: Tensor, like: Tensor) -> laws.Law:
     if not torch.isfinite(features).all():
         raise ValueError(f"{name} must be finite, got entries that are NaN or infinite")
     _validate.same_dimension(**{name: features, "target": like})
-    x = features.double()
-    # A direction without samples counts as very faint, not as absent, so that every mixture has an inverse.
-    faint = 1e-9 * x.square().mean().clamp(min=torch.finfo(x.dtype).tiny)
-    return laws.rows(x, jitter=faint.item())
+    if not features.any():
+        raise ValueError(f"{name} must not be zero everywhere, got {len(features)} rows of zeros")
+
+
+def _units(matrices: Sequence[Tensor]) -> Float[Tensor, " d"]:
+    """Root mean square of each feature, over the target and all tasks; 1 where it is always zero."""
+    squares = torch.stack([x.double().square().mean(0) for x in matrices]).mean(0)
+    return torch.where(squares > 0, squares, 1).sqrt()
+
+
+def _law(x: Tensor, unit: Tensor) -> laws.Law:
+    """Law of the rows. A direction without samples counts as very faint, not as absent, so that every mixture has an inverse."""
+    scaled, both = laws.rows(x.double() / unit, jitter=1e-9), torch.outer(unit, unit)
+    return laws.Law(
+        scaled.second * both,
+        lambda middle: scaled.fourth(middle * both) * both,
+        lambda size, n, generator: scaled.draw(size, n, generator) * unit,
+    )
+
+
+def _resampled(x: Tensor, m: int, size: int, generator: torch.Generator) -> Float[Tensor, "size d d"]:
+    """Σ̂ of prompts of m rows, each prompt from a bootstrap resample of the rows that is its own."""
+    grams = []
+    for _ in range(size):
+        sample = torch.randint(len(x), (len(x),), generator=generator)
+        prompt = x[sample[torch.randint(len(x), (m,), generator=generator)]]
+        grams.append(prompt.mT @ prompt / m)
+    return torch.stack(grams)
+
+
+def _worth(x: Tensor) -> float:
+    """Number of Gaussian samples whose second moments are as exact.
+
+    N samples z of covariance I have E‖ẑzᵀ − I‖_F² = (E‖z‖⁴ − d)/N, which is d(d + 1)/N for Gaussian ones.
+    """
+    left, size, _ = torch.linalg.svd(x, full_matrices=False)
+    left = left[:, size > 1e-6 * size[0]]
+    rank = left.shape[1]
+    fourth = len(x) * left.square().sum(1).square().sum().item()  # mean of ‖z‖⁴, z = √N × a row of U
+    return len(x) * rank * (rank + 1) / max(fourth - rank, rank * (rank + 1))
+
+
+def _needed_prompts(
+    names: Sequence[str], found: Sequence[laws.Law], lengths: Sequence[int], weights: Tensor, unit: Tensor
+) -> dict[str, int]:
+    """Training prompts, for each task in use, after which E[Σ̂²] is known to a tenth in the direction that depends on it most.
+
+    Of B prompts a task has πB ± √(πB), and of E[Σ̂²] a share s in that direction: the relative error is s/√(πB).
+    """
+    squares = [
+        theory.second_moment(law, n) / torch.outer(unit, unit) for law, n in zip(found, lengths, strict=True)
+    ]
+    parts = weights[:, None, None] * torch.stack(squares)
+    root = torch.linalg.inv(torch.linalg.cholesky(parts.sum(0)))
+    shares = torch.linalg.eigvalsh(root @ parts @ root.mT)[:, -1]
+    return {
+        name: math.ceil(100 * share**2 / weight)
+        for name, share, weight in zip(names, shares.tolist(), weights.tolist(), strict=True)
+        if weight > 0
+    }
 
 
 def _hardness(law: laws.Law) -> float:

@@ -151,11 +151,18 @@ class Measurement:
 
     @property
     def as_expected(self) -> bool:
-        """Whether the verdict is the one the ledger expects, all numbers were measured and all places where it breaks seen."""
+        """Whether the verdict is the expected one for the expected reasons, so that no single check can turn unseen.
+
+        All numbers were measured and all places where it breaks seen. All checks of the claim passed or, where it is
+        expected to fail, none did; likewise for the cause.
+        """
+        expected = self.claim.expected
         return (
-            self.verdict == self.claim.expected
+            self.verdict == expected
             and not any(math.isnan(check.measured) for check in self.checks)
             and all(self.passed("break"))
+            and (expected != Verdict.FAILS or not any(self.passed("claim")))
+            and _all_equal(self.passed("mechanism"), expected != Verdict.MECHANISM)
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -173,6 +180,10 @@ class Measurement:
 
     def __str__(self) -> str:
         return f"{self.claim.id}: {self.verdict}"
+
+
+def _all_equal(passed: list[bool], wanted: bool) -> bool:
+    return all(each == wanted for each in passed)
 
 
 def load(path: Path = paths.CLAIMS) -> dict[str, Claim]:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from tsl import _validate, laws, theory
+from tsl import _validate, covariance, laws, theory
 from tsl.laws import Law
 from tsl.prompts import Moments, Prompts
 
@@ -163,6 +163,67 @@ def population_loss(
     _validate.same_dimension(preconditioner=preconditioner, first=first, second=second)
     quadratic = (preconditioner @ second * preconditioner).sum((-1, -2))
     return (quadratic - 2 * (preconditioner * first.mT).sum((-1, -2)) + first.shape[0]) / 2
+
+
+def population_moments(
+    cov: Float[Tensor, "d d"], n: int
+) -> tuple[Float[Tensor, "d d"], Float[Tensor, "d d"]]:
+    """S₁ = E[b w*ᵀ] and S₂ = E[b bᵀ] of noiseless prompts of n Gaussian examples, by cubature instead of Wick's formula.
+
+    McNamee and Stenger's symmetric rule of 2d² + 1 nodes with coordinates 0 and ±√3 integrates polynomials of degree 5
+    against N(0, I) exactly. From its mean of ‖x‖²xxᵀ comes S₂ = (1 − 1/n)Λ² + E[‖x‖²xxᵀ]/n, since w* ~ N(0, I).
+    """
+    _validate.covariance("cov", cov)
+    _validate.positive_int("n", n)
+    d, root3 = len(cov), 3**0.5
+    axes = root3 * torch.eye(d, dtype=cov.dtype, device=cov.device)
+    i, j = torch.triu_indices(d, d, 1)
+    pairs = torch.cat([axes[i] + axes[j], axes[i] - axes[j]])
+    nodes = torch.cat([axes, -axes, pairs, -pairs])
+    weights = torch.cat([nodes.new_full((2 * d,), (4 - d) / 18), nodes.new_full((len(pairs) * 2,), 1 / 36)])
+    x = nodes @ covariance.square_root(cov)  # the node at the origin adds nothing
+    first = (x.mT * weights) @ x
+    fourth = (x.mT * (weights * x.square().sum(1))) @ x
+    return first, (1 - 1 / n) * first @ first + fourth / n
+
+
+def train_value(
+    prompts: Prompts, steps: int, learning_rate: float | None = None, c: float = 1.0
+) -> LinearSelfAttention:
+    """Full-batch gradient descent with a constant step on *all* of V, W at its structured start (Theorem 3.1).
+
+    The answer is (0, ŵ_0, 1) + V z with z = E EᵀW e/n fixed, so that the loss ½ mean‖f(E)[:, −1] − (0, 0, w*, 1)‖² has
+    the gradient V mean(zzᵀ) − mean((target − start) zᵀ): two averages, taken once.
+
+    Parameters
+    ----------
+    prompts : Prompts
+        The training set, with known weights.
+    learning_rate : float, optional
+        Constant step; by default 1/λ_max(mean zzᵀ), half of what is still stable.
+    c : float
+        Scale of the structured initialisation.
+    """
+    _validate.instance("prompts", prompts, Prompts)
+    _validate.positive_int("steps", steps)
+    size, n, d = prompts.x.shape
+    model = LinearSelfAttention(d, c).to(prompts.x.device, prompts.x.dtype)
+    with torch.no_grad():
+        embedding = embed(prompts)
+        start = embedding[:, :, -1]
+        scores = embedding.mT @ (start @ model.key_query.mT).unsqueeze(-1)
+        seen = (embedding @ scores).squeeze(-1) / n
+        wanted = torch.zeros_like(start)
+        wanted[:, d + 1 : 2 * d + 1] = prompts.w
+        wanted[:, -1] = 1
+        curvature, pull = seen.mT @ seen / size, (wanted - start).mT @ seen / size
+        top = torch.linalg.eigvalsh(curvature)[-1].item()
+        rate = 1 / top if learning_rate is None else _validate.positive("learning_rate", learning_rate)
+        value = torch.zeros_like(curvature)
+        for _ in range(steps):
+            value = value - rate * (value @ curvature - pull)
+        model.value.copy_(value)
+    return model
 
 
 def train_population(

@@ -10,12 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import cvxpy as cp
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import minimize, nnls
 from torch import Tensor
 
 from tsl import _validate, covariance, laws, theory
@@ -39,26 +38,31 @@ def predicted_error(
 
 
 def select_tasks_qp(tasks: Tasks, target: Features) -> Float[Tensor, " T"]:
-    """Task weights by the quadratic program min ‖I − Σ⁻¹ Σ_ℓ π_ℓ Λ_ℓ‖_F² over the simplex.
+    """Task weights by the quadratic program min ‖I − Σ⁻¹ Σ_ℓ π_ℓ Λ_ℓ‖_F² over the simplex, exact up to rounding.
 
     This is the program of Section 4 of arXiv 2510.03605. It knows nothing of prompt lengths, of thinking steps or of fourth
-    moments, and Σ must not be singular. Where the optimum is not unique (tasks with equal covariances), the interior-point
-    solver returns a point inside the set of optima and so shares the weight.
+    moments, and Σ must not be singular. Where several mixtures are optimal, it returns the most even one, that of least
+    Σ_ℓ π_ℓ²: tasks with equal covariances share their weight. A common unit of all features cancels, and so does a rotation.
+    Features in units of their own make *another* program, as the Frobenius norm weighs its entries by these units.
+
+    Notes
+    -----
+    With a_ℓ = vec(Σ⁻¹Λ_ℓ − I) it asks for the point of the convex hull of the a_ℓ nearest to zero. Non-negative least squares
+    finds it: min ‖Σ_ℓ y_ℓ a_ℓ‖² + s²(Σ_ℓ y_ℓ − 1)² over y ≥ 0 is least at a multiple of the optimal π, whatever s > 0 is.
     """
     covs, sigma = _second_moments(tasks, target)
-    if math.isinf(covariance.hardness(sigma)):
+    unit = sigma.diagonal().sqrt()
+    if not (unit > 0).all() or math.isinf(covariance.hardness(sigma / torch.outer(unit, unit))):
         raise ValueError("target must be invertible, got a singular covariance: add samples or shrink it")
-    ratios = torch.linalg.solve(sigma, covs).flatten(1).mT.cpu().numpy()
-    weights = cp.Variable(len(covs), nonneg=True)
-    identity = np.eye(len(sigma)).ravel()
-    scale = np.abs(ratios).max()  # a target near singular makes ratios that a solver's tolerances do not fit
-    problem = cp.Problem(
-        cp.Minimize(cp.sum_squares((ratios / scale) @ weights - identity / scale)), [cp.sum(weights) == 1]
-    )
-    problem.solve(solver=cp.CLARABEL)
-    if weights.value is None:
-        raise RuntimeError(f"the solver found no weights, got status {problem.status!r}")
-    return _on_simplex(np.asarray(weights.value)).to(sigma)
+    # Σ⁻¹Λ by way of correlations, as in features of unit variance: no rounding comes from the units.
+    ratios = torch.linalg.solve(sigma / torch.outer(unit, unit), covs / torch.outer(unit, unit))
+    ratios = ratios * unit / unit[:, None] - torch.eye(len(sigma)).to(sigma)
+    points = ratios.flatten(1).mT.cpu().numpy().astype(np.float64)
+    points /= np.abs(points).max() or 1.0
+    columns = np.vstack([points, np.full(len(covs), np.linalg.norm(points, axis=0).min() or 1.0)])
+    size = np.linalg.norm(columns, axis=0)
+    found = _non_negative(columns / size, np.append(np.zeros(len(points)), columns[-1, 0])) / size
+    return torch.as_tensor(_most_even(columns, found / found.sum())).to(sigma)
 
 
 def select_tasks(
@@ -138,21 +142,32 @@ def log_error(weights: Array, first: Array, second: Array, tests: Array, steps: 
     probs = weights / total
     identity = np.eye(tests.shape[-1])
     mean, mean_square = np.tensordot(probs, first, 1), np.tensordot(probs, second, 1)
-    # The floor makes A vanish where no task has features: there gradient descent from zero leaves it.
-    inverse = np.linalg.inv(mean_square + 1e-14 * np.trace(mean_square) * identity)
+    # The floor, in units of each feature, makes A vanish where no task has any: there gradient descent from zero leaves it.
+    scale = np.einsum("tii->i", second) / len(second)
+    unit = np.sqrt(np.where(scale > 0, scale, 1))
+    both = np.outer(unit, unit)
+    inverse = np.linalg.inv(mean_square / both + 1e-14 * len(unit) * identity) / both
     step = identity - mean @ inverse @ tests
-    powers = [np.broadcast_to(identity, step.shape)]
     with np.errstate(over="ignore", invalid="ignore"):  # a mixture that diverges is as bad as can be
-        for _ in range(steps):
-            powers.append(powers[-1] @ step)
-        error = float(np.square(powers[-1]).sum()) / len(tests)
+        power = np.linalg.matrix_power(step, steps)
+        error = float(np.square(power).sum()) / len(tests)
     if error == 0 or not math.isfinite(error):
         return -math.inf if error == 0 else math.inf, np.zeros_like(weights)
-    back = [power.swapaxes(1, 2) for power in powers]
-    inward = np.sum([back[j] @ powers[-1] @ back[steps - 1 - j] for j in range(steps)], axis=0)
+    inward = _pulled_back(step, power, steps)
     by_mean = -2 * (inward @ tests.swapaxes(1, 2)).mean(0) @ inverse.T  # dF/dE₁; and dF/dE₂ = −Aᵀ dF/dE₁
     slope = np.tensordot(first, by_mean, 2) - np.tensordot(second, (mean @ inverse).T @ by_mean, 2)
     return math.log(error), (slope - slope @ probs) / (total * error)
+
+
+def _pulled_back(step: Array, power: Array, steps: int) -> Array:
+    """Σ_j (M^j)ᵀ P (M^{k−1−j})ᵀ of a batch of M and P = M^k, by doubling k as `numpy.linalg.matrix_power` does."""
+    back = np.ascontiguousarray(step.swapaxes(1, 2))
+    found, reach = power, back
+    for bit in f"{steps:b}"[1:]:
+        found, reach = reach @ found + found @ reach, reach @ reach
+        if bit == "1":
+            found, reach = back @ found + power @ reach, reach @ back
+    return found
 
 
 def _moments(
@@ -172,6 +187,22 @@ def _second_moments(tasks: Tasks, target: Features) -> tuple[Tensor, Tensor]:
     sigma = laws.of("target", target).second
     _validate.same_dimension(tasks=covs, target=sigma)
     return covs, sigma
+
+
+def _non_negative(matrix: Array, goal: Array) -> Array:
+    """Non-negative least squares; scipy's limit of 3 rounds a column is too low for tasks that nearly coincide."""
+    return nnls(matrix, goal, maxiter=100 * matrix.shape[1])[0]
+
+
+def _most_even(columns: Array, weights: Array) -> Array:
+    """Of all weights on the simplex with the same `columns @ weights` the ones of least norm."""
+    _, size, rows = np.linalg.svd(columns, full_matrices=False)
+    rows = rows[size > 1e-12 * size[0]]
+    if len(rows) == len(weights):
+        return weights
+    slight = 1e-7 * np.eye(len(weights))  # its square is the relative error
+    found = _non_negative(np.vstack([rows, slight]), np.append(rows @ weights, np.zeros(len(weights))))
+    return found / found.sum()
 
 
 def _on_simplex(weights: Array) -> Tensor:

@@ -180,7 +180,8 @@ def cot_error_limit(gamma: Float[Tensor, "d d"], law: Features, k: int) -> float
     """Error after k steps with unlimited test context (m → ∞, so Σ̂ = Σ): ‖(I − Γ⁻¹Σ)^k‖_F²."""
     _validate.at_least("k", k, 0)
     step = _pair(gamma, law=law)
-    return torch.linalg.matrix_power(_identity(step) - step, k).square().sum().item()
+    error = torch.linalg.matrix_power(_identity(step) - step, k).square().sum().item()
+    return math.inf if math.isnan(error) else error  # what has overflown is infinite, not unknown
 
 
 def overthinking_trace(gamma: Float[Tensor, "d d"], law: Features, k: int) -> float:
@@ -242,6 +243,9 @@ def cot_error(gamma: Float[Tensor, "d d"], law: Features, m: int, steps: int) ->
     powers = [_identity(step)]
     for _ in range(steps):
         powers.append((_identity(step) - step) @ powers[-1])
+    # What overflows is infinite, and so is all that follows.
+    reach = next((k - 1 for k, power in enumerate(powers) if not (power @ power.mT).isfinite().all()), steps)
+    lost, steps = steps - reach, reach
 
     def noise(middle: Tensor) -> Tensor:
         return second_moment(law, m, middle) - law.second @ middle @ law.second
@@ -262,7 +266,8 @@ def cot_error(gamma: Float[Tensor, "d d"], law: Features, m: int, steps: int) ->
             for i in range(k - 1 - j):
                 total = total + 2 * torch.trace(powers[i] @ core @ powers[k - 2 - i - j] @ powers[k].mT)
         errors.append(total)
-    return torch.stack(errors)
+    curve = torch.cat([torch.stack(errors), torch.full((lost,), torch.inf).to(step)])
+    return torch.where(curve.isnan(), torch.inf, curve)
 
 
 def spectrum_edge(gamma: Float[Tensor, "d d"], cov: Float[Tensor, "d d"], m: int) -> float:
@@ -353,6 +358,44 @@ def marchenko_pastur_error(ratio: float, g: float, k: int) -> float:
     else:  # the density is too steep for the rule near x = 0, but its mass is known, and left − 1 vanishes there
         bulk = min(1.0, 1 / ratio) + (density * (left - 1)).sum().item() / count
     return bulk + max(0.0, 1 - 1 / ratio)
+
+
+def depth_law(ratio: float, g: float, k: int) -> float:
+    """Leading term of `marchenko_pastur_error` after many steps, from the edges of the spectrum alone (our derivation).
+
+    Parameters
+    ----------
+    ratio, g, k : float, float, int
+        c = d/m, Γ = g I and at least one step, as there.
+
+    Returns
+    -------
+    float
+        E‖ŵ_k − w*‖² / d, with a relative error of order 1/k where k λ₋ is large against g, or c = 1.
+
+    Notes
+    -----
+    At a distance s inside of an edge λ± = (1 ± √c)² the density is c^(−3/4) √s / (πλ±), and (1 − x/g)^{2k} falls as
+    (1 − λ/g)^{2k} exp(−2ks/|g − λ|), so that an edge which is the worst eigenvalue on its side of g contributes
+
+        c^(−3/4) Γ(3/2) / (πλ) · (|g − λ|/2k)^{3/2} · (1 − λ/g)^{2k}.
+
+    At c = 1 the lower edge is 0 and the density there 1/(π√s), which gives √(g/2πk): a power of k, and no more than that.
+    For c > 1 the unseen share 1 − 1/c stays. Past λ₊ = 2g the upper edge grows.
+    """
+    ratio, g = _validate.positive("ratio", ratio), _validate.positive("g", g)
+    _validate.positive_int("k", k)
+    root = math.sqrt(ratio)
+    low, high = (1 - root) ** 2, (1 + root) ** 2
+    total = max(0.0, 1 - 1 / ratio)
+    if ratio == 1:
+        total += math.sqrt(g / (2 * math.pi * k))
+    for edge, decides in ((low, 0 < low < g), (high, high > g)):
+        if decides:
+            weight = ratio**-0.75 * math.gamma(1.5) / (math.pi * edge)
+            rate = torch.tensor(1 - edge / g, dtype=torch.float64)  # its power may overflow, to infinity
+            total += weight * (abs(g - edge) / (2 * k)) ** 1.5 * (rate ** (2 * k)).item()
+    return total
 
 
 def _identity(like: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ class Catalogue:
     Parameters
     ----------
     covs : Tensor of shape (T, d, d)
-        Feature covariance Λ_ℓ of each task, of trace d.
+        Feature covariance Λ_ℓ of each task.
     lengths, hard : tuple of int, Tensor of shape (T,) of bool
         Prompt length n_ℓ of each task, and whether it is a hard one.
     """
@@ -54,6 +54,16 @@ class Catalogue:
         """The tasks marked by `keep`; ValueError if there are none."""
         chosen = torch.nonzero(keep).flatten().tolist()
         return Catalogue(self.covs[chosen], tuple(self.lengths[i] for i in chosen), self.hard[chosen])
+
+    def top_one(self) -> Catalogue:
+        """The same tasks in other units: every largest eigenvalue is 1."""
+        return Catalogue(self.covs / torch.linalg.eigvalsh(self.covs)[:, -1:, None], self.lengths, self.hard)
+
+    def seen(self, generator: torch.Generator) -> Catalogue:
+        """The same tasks as one prompt of each shows them: empirical covariances of n_ℓ examples."""
+        pairs = zip(self.covs, self.lengths, strict=True)
+        shown = [covariance.wishart(cov, n, 1, generator) for cov, n in pairs]
+        return Catalogue(torch.cat(shown), self.lengths, self.hard)
 
     def uniform(self, keep: Bool[Tensor, " T"] | None = None) -> Float[Tensor, " T"]:
         """Equal weights on the tasks marked by `keep` (by default all), zero elsewhere; ValueError if none is marked."""
