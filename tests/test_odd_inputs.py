@@ -33,6 +33,7 @@ from tsl import (
     lsa,
     prompts,
     selection,
+    stopping,
     theory,
 )
 from tsl.lab import datasets
@@ -103,6 +104,13 @@ HALVES = torch.tensor([0.5, 0.5], dtype=torch.float64)
 
 def _column(values: Any) -> Any:
     return values[:, None] if isinstance(values, Tensor | np.ndarray) else [[value] for value in values]
+
+
+chain_of = baselines.gradient_descent
+
+
+def chain(w: World) -> Tensor:
+    return chain_of(w.prompts(), 4)
 
 
 def foreseen(w: World) -> tuple[Any, ...]:
@@ -226,6 +234,20 @@ TABLE = [
         error=True,
     ),
     Row("forecast.foresee", foreseen, error=True),
+    Row("stopping.posterior_mean", lambda w: stopping.posterior_mean(w.prompts()), -1, 1, single=True),
+    Row(
+        "stopping.residual", lambda w: stopping.residual(chain(w), w.prompts()), 0, 2, error=True, single=True
+    ),
+    Row(
+        "stopping.held_out_error",
+        lambda w: stopping.held_out_error(chain_of, w.prompts(), w.k),
+        0,
+        2,
+        error=True,
+        single=True,
+    ),
+    Row("stopping.increment_ratio", lambda w: stopping.increment_ratio(chain(w)), error=True, single=True),
+    Row("stopping.stop_step", lambda w: stopping.stop_step(chain(w), w.prompts())),
     Row(
         "advice.thinking_helps",
         lambda w: advice.thinking_helps(baselines.gradient_descent, w.prompts(), 3, confidence=0.5).ratio,

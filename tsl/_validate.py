@@ -124,8 +124,8 @@ def _is_flag(value: Any) -> bool:
     return isinstance(value, bool) or getattr(value, "dtype", None) in (np.bool_, torch.bool)
 
 
-def floating(name: str, value: Any) -> Tensor:
-    """Return `value` as a floating-point tensor that asks for no gradient.
+def floating(name: str, value: Any, gradient: bool = False) -> Tensor:
+    """Return `value` as a floating-point tensor that asks for no gradient, unless `gradient` lets it keep one, for a loss.
 
     Tensors stay on their device. float32 stays float32, whatever else holds real numbers becomes float64.
     """
@@ -135,7 +135,8 @@ def floating(name: str, value: Any) -> Tensor:
         except (RuntimeError, TypeError):
             raise _no_numbers(name, value) from None
     if isinstance(value, Tensor):
-        found = value.detach().to_dense() if value.layout != torch.strided else value.detach()
+        found = value if gradient else value.detach()
+        found = found.to_dense() if value.layout != torch.strided else found
         if found.dtype == torch.bool or found.is_complex():
             raise _no_numbers(name, value)
         return found if found.dtype in (torch.float32, torch.float64) else found.double()
@@ -159,9 +160,9 @@ def _no_numbers(name: str, value: Any) -> ValueError:
     )
 
 
-def together(**named: Any) -> list[Tensor]:
-    """Return the values as floating-point tensors of one type, float64 if any of them is."""
-    found = {name: floating(name, value) for name, value in named.items()}
+def together(gradient: bool = False, **named: Any) -> list[Tensor]:
+    """Return the values as floating-point tensors of one type, float64 if any of them is; `gradient` as for `floating`."""
+    found = {name: floating(name, value, gradient) for name, value in named.items()}
     devices = {name: str(value.device) for name, value in found.items()}
     if len(set(devices.values())) > 1:
         listed = ", ".join(f"{name} on {device}" for name, device in devices.items())
@@ -201,18 +202,19 @@ def matrices(name: str, value: Any) -> Tensor:
     return found
 
 
-def square(name: str, value: Any, batch: bool = False) -> Tensor:
+def square(name: str, value: Any, batch: bool = False, gradient: bool = False) -> Tensor:
     """Return `value` as a finite float64 (d, d) tensor, or (..., d, d) where `batch` allows it."""
-    return _square(name, value, batch).double()
+    return _square(name, value, batch, gradient).double()
 
 
-def _square(name: str, value: Any, batch: bool) -> Tensor:
-    found = floating(name, value)
+def _square(name: str, value: Any, batch: bool, gradient: bool = False) -> Tensor:
+    found = floating(name, value, gradient)
     few = found.dim() < 2 or (found.dim() > 2 and not batch)
     if few or found.shape[-1] != found.shape[-2] or found.shape[-1] < 1:
         allowed = "(d, d) or (B, d, d)" if batch else "(d, d)"
         raise ValueError(f"{name} must have shape {allowed}, got {tuple(found.shape)}")
-    return finite(name, found)
+    finite(name, found)
+    return found
 
 
 def invertible(name: str, value: Any, batch: bool = False) -> Tensor:

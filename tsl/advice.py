@@ -424,15 +424,16 @@ def thinking_helps(
     confidence : float
         Coverage of the intervals over all steps together.
     """
-    _validate.at_least("budget", budget, 2)
-    _validate.fraction("confidence", confidence)
+    budget, confidence = _validate.at_least("budget", budget, 2), _validate.fraction("confidence", confidence)
+    _validate.instance("prompts", prompts, Prompts)
     m = prompts.x.shape[1]
     count = max(1, m // 5) if held_out is None else _validate.positive_int("held_out", held_out)
     if count >= m:
         raise ValueError(f"held_out must be below the prompt's {m} examples, got {count}")
     context = Prompts(prompts.x[:, count:], prompts.y[:, count:], prompts.w)
     chain = chain_of_thought(model, context, budget)
-    error = (prompts.y[:, None, :count] - chain @ prompts.x[:, :count].mT).square().mean(-1)[:, 1:]
+    chain, x, y = _validate.together(chain=chain, x=prompts.x[:, :count], y=prompts.y[:, :count])
+    error = (y[:, None] - chain @ x.mT).square().mean(-1)[:, 1:]
     # A chain that has overflowed is as bad as can be, and an exact answer as good; neither may turn into NaN.
     tiny, huge = torch.finfo(error.dtype).tiny, torch.finfo(error.dtype).max
     gain = torch.nan_to_num(error, nan=huge, posinf=huge).clamp(min=tiny).log()

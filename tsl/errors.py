@@ -20,7 +20,7 @@ def squared_error(chain: Float[Tensor, "B k d"], w: Float[Tensor, "B d"]) -> Flo
 
     Infinite where the chain has overflown; NaN only where the weights are not known.
     """
-    chain, w = _validate.together(chain=chain, w=w)
+    chain, w = _validate.together(gradient=True, chain=chain, w=w)
     if chain.dim() != 3 or w.shape != (chain.shape[0], chain.shape[2]):
         raise ValueError(
             f"chain and w must have shapes (B, k, d) and (B, d), got {tuple(chain.shape)} and {tuple(w.shape)}"

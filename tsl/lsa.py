@@ -23,7 +23,9 @@ def embed(prompts: Prompts, w0: Float[Tensor, "B d"] | None = None) -> Float[Ten
     """Prompts as the matrix (B, 2d + 2, n + 1) a transformer reads; the last column is the estimate ŵ_0, by default zero."""
     _validate.instance("prompts", prompts, Prompts)
     size, n, d = prompts.x.shape
-    estimate = torch.zeros_like(prompts.w) if w0 is None else _validate.floating("w0", w0).to(prompts.w.dtype)
+    estimate = (
+        torch.zeros_like(prompts.w) if w0 is None else _validate.floating("w0", w0, True).to(prompts.w.dtype)
+    )
     if estimate.shape != prompts.w.shape:
         raise ValueError(f"w0 must have shape {tuple(prompts.w.shape)}, got {tuple(estimate.shape)}")
     embedding = prompts.x.new_zeros(size, 2 * d + 2, n + 1)
@@ -107,10 +109,7 @@ class LinearSelfAttention(nn.Module):
 
     def _read(self, embedding: Tensor, n: int | None) -> tuple[Tensor, int]:
         """Embedding in the model's type, after checking that it is one of this model's, and normaliser of the attention."""
-        found = _validate.floating("embedding", embedding)
-        embedding = (embedding if isinstance(embedding, Tensor) else found).to(
-            self.value.dtype
-        )  # keeps a gradient
+        embedding = _validate.floating("embedding", embedding, True).to(self.value.dtype)
         if embedding.dim() != 3 or embedding.shape[1] != 2 * self.d + 2 or embedding.shape[2] < 2:
             raise ValueError(
                 f"embedding must have shape (B, {2 * self.d + 2}, columns >= 2), got {tuple(embedding.shape)}"
@@ -158,7 +157,7 @@ def population_loss(
 
     `first` is S₁ = E[b w*ᵀ] and `second` S₂ = E[b bᵀ]: Λ and E[Σ̂²] for one noiseless task.
     """
-    preconditioner = _validate.square("preconditioner", preconditioner, batch=True)
+    preconditioner = _validate.square("preconditioner", preconditioner, batch=True, gradient=True)
     first, second = _validate.square("first", first), _validate.square("second", second)
     _validate.same_dimension(preconditioner=preconditioner, first=first, second=second)
     quadratic = (preconditioner @ second * preconditioner).sum((-1, -2))

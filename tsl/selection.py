@@ -59,7 +59,12 @@ def select_tasks_qp(tasks: Tasks, target: Features) -> Float[Tensor, " T"]:
     ratios = ratios * unit / unit[:, None] - torch.eye(len(sigma)).to(sigma)
     points = ratios.flatten(1).mT.cpu().numpy().astype(np.float64)
     points /= np.abs(points).max() or 1.0
+<<<<<<< HEAD
     columns = np.vstack([points, np.full(len(covs), max(np.linalg.norm(points, axis=0).min(), 1e-3))])
+=======
+    nearest = np.linalg.norm(points, axis=0).min()
+    columns = np.vstack([points, np.full(len(covs), nearest if nearest > 1e-9 else 1.0)])
+>>>>>>> inputs
     size = np.linalg.norm(columns, axis=0)
     found = _non_negative(columns / size, np.append(np.zeros(len(points)), columns[-1, 0])) / size
     return torch.as_tensor(_most_even(columns, found / found.sum())).to(sigma)
@@ -202,7 +207,8 @@ def _most_even(columns: Array, weights: Array) -> Array:
         return weights
     slight = 1e-7 * np.eye(len(weights))  # its square is the relative error
     found = _non_negative(np.vstack([rows, slight]), np.append(rows @ weights, np.zeros(len(weights))))
-    return found / found.sum()
+    # `columns` holds the sum of the weights too: where rounding loses it, any optimum will do.
+    return found / found.sum() if abs(found.sum() - 1) < 1e-3 else weights
 
 
 def _on_simplex(weights: Array) -> Tensor:

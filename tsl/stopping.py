@@ -27,17 +27,21 @@ from tsl.prompts import Prompts
 NOISE_TO_SIGNAL = torch.logspace(-8, 3, 89, dtype=torch.float64)
 
 
-def _check_chain(chain: Tensor, least: int) -> None:
+def _check_chain(chain: Tensor, least: int) -> Tensor:
+    chain = _validate.floating("chain", chain)
     if chain.dim() != 3 or chain.shape[1] < least:
         raise ValueError(f"chain must have shape (B, k, d) with k >= {least}, got {tuple(chain.shape)}")
+    return chain
 
 
-def _check_pair(chain: Tensor, prompts: Prompts) -> None:
-    _check_chain(chain, 1)
+def _check_pair(chain: Tensor, prompts: Prompts) -> Tensor:
+    _validate.instance("prompts", prompts, Prompts)
+    chain = _check_chain(chain, 1)
     if (chain.shape[0], chain.shape[2]) != tuple(prompts.w.shape):
         raise ValueError(
             f"chain and prompts must agree in B and d, got {tuple(chain.shape)} and {tuple(prompts.w.shape)}"
         )
+    return chain
 
 
 def increment_ratio(chain: Float[Tensor, "B k d"]) -> Float[Tensor, "B r"]:
@@ -45,7 +49,7 @@ def increment_ratio(chain: Float[Tensor, "B k d"]) -> Float[Tensor, "B r"]:
 
     Tends to the spectral radius of I − Γ⁻¹Σ̂: above 1 the chain diverges. A chain that has come to rest (Δ_i = 0) gets 0.
     """
-    _check_chain(chain, 3)
+    chain = _check_chain(chain, 3)
     size = chain.diff(dim=1).norm(dim=-1)
     return torch.where(size[:, :-1] > 0, size[:, 1:] / size[:, :-1], torch.zeros_like(size[:, 1:]))
 
@@ -62,8 +66,9 @@ def divergence_step(chain: Float[Tensor, "B k d"]) -> Int[Tensor, " B"]:
 
 def residual(chain: Float[Tensor, "B k d"], prompts: Prompts) -> Float[Tensor, "B k"]:
     """Mean squared residual of the prompt's own examples after each step, ‖y − Xŵ_j‖²/m."""
-    _check_pair(chain, prompts)
-    return (prompts.y[:, None] - chain @ prompts.x.mT).square().mean(-1)
+    chain = _check_pair(chain, prompts)
+    chain, x, y = _validate.together(chain=chain, x=prompts.x, y=prompts.y)
+    return (y[:, None] - chain @ x.mT).square().mean(-1)
 
 
 def held_out_error(
@@ -87,7 +92,8 @@ def held_out_error(
     for part in range(folds):
         kept, out = fold != part, fold == part
         chain = chain_of_thought(model, Prompts(prompts.x[:, kept], prompts.y[:, kept], prompts.w), steps)
-        total += (prompts.y[:, None, out] - chain @ prompts.x[:, out].mT).square().sum(-1)
+        chain, x, y = _validate.together(chain=chain, x=prompts.x[:, out], y=prompts.y[:, out])
+        total = total + (y[:, None] - chain @ x.mT).square().sum(-1)
     return total / m
 
 
@@ -160,6 +166,6 @@ def stop_step(
     `ratio` is that of `posterior_mean`. Where w̄ can be had it is the better answer: the rule says what a reader of the
     chain could reach. `held_out_error` and `residual`, with `first_turn`, do not need it.
     """
-    _check_pair(chain, prompts)
+    chain = _check_pair(chain, prompts)
     centre = posterior_mean(prompts, ratio)
     return first_turn((chain - centre[:, None]).square().sum(-1), patience=4)
