@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from tsl import baselines, cot, covariance, laws, prompts
-from tsl import baselines, covariance, exact, laws
+from tsl import baselines, cot, covariance, exact, laws, prompts
 from tsl.prompts import Prompts
 
 Function = Callable[..., Any]

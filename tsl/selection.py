@@ -59,12 +59,8 @@ def select_tasks_qp(tasks: Tasks, target: Features) -> Float[Tensor, " T"]:
     ratios = ratios * unit / unit[:, None] - torch.eye(len(sigma)).to(sigma)
     points = ratios.flatten(1).mT.cpu().numpy().astype(np.float64)
     points /= np.abs(points).max() or 1.0
-<<<<<<< HEAD
-    columns = np.vstack([points, np.full(len(covs), max(np.linalg.norm(points, axis=0).min(), 1e-3))])
-=======
     nearest = np.linalg.norm(points, axis=0).min()
     columns = np.vstack([points, np.full(len(covs), nearest if nearest > 1e-9 else 1.0)])
->>>>>>> inputs
     size = np.linalg.norm(columns, axis=0)
     found = _non_negative(columns / size, np.append(np.zeros(len(points)), columns[-1, 0])) / size
     return torch.as_tensor(_most_even(columns, found / found.sum())).to(sigma)
