@@ -228,10 +228,17 @@ class BreakingTable(_Generated):
         record = self.stored("breaking")
         ledger = claims.load(Path(self.env.srcdir) / "book" / "claims.yml")
         rows = []
-        for name, checks in record.items():
-            lines = "".join(_html_row(label, "; ".join(slips)) for label, slips in checks.items())
+        for name, claim in ledger.items():
+            found = record.get(claim.chapter, {"checks": {}, "turned": {}})
+            lines = "".join(
+                _html_row(
+                    label,
+                    "; ".join(s for s, turned in found["turned"].items() if label in turned.get(name, [])),
+                )
+                for label in found["checks"].get(name, [])
+            )
             rows.append(
-                f"<details class='tsl-fold'><summary><strong>{name}</strong> {html.escape(ledger[name].title)}</summary>"
+                f"<details class='tsl-fold'><summary><strong>{name}</strong> {html.escape(claim.title)}</summary>"
                 f"{_html_table(['Check', 'Turned by'], lines)}</details>"
             )
         return [self.html("".join(rows))]
