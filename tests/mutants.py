@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tsl import baselines, cot, covariance, laws, prompts
+from tsl import baselines, cot, covariance, laws
 from tsl.prompts import Prompts
 
 Function = Callable[..., Any]
@@ -364,6 +364,12 @@ _ALL = [
         ("04_hardness",),
     ),
     Mutant(
+        "errors.propagated_error",
+        "what was learned for what was missed",
+        lambda right: lambda gram, gamma, steps: gamma.shape[-1] - right(gram, gamma, steps),
+        ("04_hardness",),
+    ),
+    Mutant(
         "cot.sampled_errors",
         "what was learned for what was missed",
         lambda right: lambda gamma, *rest, **named: len(gamma) - right(gamma, *rest, **named),
@@ -460,11 +466,6 @@ _ALL = [
     ),
     # --- stopping
     Mutant(
-        "stopping.stop_step",
-        "never stops early",
-        lambda right: lambda chain, *args, **kwargs: 0 * right(chain, *args, **kwargs) + chain.shape[1] - 1,
-    ),
-    Mutant(
         "stopping.held_out_error",
         "scores the examples that the model was shown",
         lambda right: (
@@ -535,15 +536,6 @@ _ALL = [
             )(right(*args, **named))
         ),
         ("06_overthinking",),
-    ),
-    Mutant(
-        "cot.chain_lessons",
-        "asks for all of the way at each step",
-        lambda right: (
-            lambda moments, damping, length: (
-                lambda lessons: prompts.Moments(lessons.gram, lessons.cross, lessons.w / damping)
-            )(right(moments, damping, length))
-        ),
     ),
     # --- trained models and logs
     Mutant(
