@@ -102,7 +102,7 @@ def posterior_mean(prompts: Prompts, ratio: float | None = None) -> Float[Tensor
 
     For a given ratio σ/τ it is ridge regression with the penalty (σ/τ)². What is not given is averaged out. The common
     scale of τ and σ integrates in closed form: with log τ flat, the probability of the labels is, up to a constant,
-    |C|^{-½} (yᵀC⁻¹y)^{-m/2} with C = XXᵀ + (σ/τ)²I. Noise over signal, ν = (σ/τ)/√(‖X‖²/m), gets the weight ν/(1 + ν²) on
+    det(C)^{-½} (yᵀC⁻¹y)^{-m/2} with C = XXᵀ + (σ/τ)²I. Noise over signal, ν = (σ/τ)/√(‖X‖²/m), gets the weight ν/(1 + ν²) on
     `NOISE_TO_SIGNAL`, a half-Cauchy law, the same for ν and 1/ν. So features, labels and weights may be in any
     unit: w̄ turns and scales with them. A prompt often cannot tell noise from signal (hardly ever, if m ≤ d), and averaging
     over what it cannot tell is safer than choosing.

@@ -376,9 +376,9 @@ def depth_law(ratio: float, g: float, k: int) -> float:
     Notes
     -----
     At a distance s inside of an edge λ± = (1 ± √c)² the density is c^(−3/4) √s / (πλ±), and (1 − x/g)^{2k} falls as
-    (1 − λ/g)^{2k} exp(−2ks/|g − λ|), so that an edge which is the worst eigenvalue on its side of g contributes
+    (1 − λ/g)^{2k} exp(−2ks/abs(g − λ)), so that an edge which is the worst eigenvalue on its side of g contributes
 
-        c^(−3/4) Γ(3/2) / (πλ) · (|g − λ|/2k)^{3/2} · (1 − λ/g)^{2k}.
+        c^(−3/4) Γ(3/2) / (πλ) · (abs(g − λ)/2k)^{3/2} · (1 − λ/g)^{2k}.
 
     At c = 1 the lower edge is 0 and the density there 1/(π√s), which gives √(g/2πk): a power of k, and no more than that.
     For c > 1 the unseen share 1 − 1/c stays. Past λ₊ = 2g the upper edge grows.
