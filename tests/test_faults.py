@@ -243,10 +243,8 @@ def happens(fault: Fault, place: Path) -> tuple[int, str]:
         check=False,
     )
     text = done.stdout + done.stderr
-    executed = place / "_build" / "executed" / "ci" / "01_first.ipynb"
-    return done.returncode, text + (
-        executed.read_text() if done.returncode == 0 and executed.exists() else ""
-    )
+    executed = (place / "_build" / "executed").rglob("01_first.ipynb")
+    return done.returncode, text + ("" if done.returncode else "".join(path.read_text() for path in executed))
 
 
 def all_happen(place: Path) -> list[tuple[int, str]]:
