@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tsl import baselines, cot, covariance, laws
+from tsl import baselines, cot, covariance, exact, laws, prompts
 from tsl.prompts import Prompts
 
 Function = Callable[..., Any]
@@ -534,6 +534,83 @@ _ALL = [
             lambda *args, **named: (
                 lambda error: torch.cat([error[:, :2], error[:, 1:2].expand(-1, error.shape[1] - 2)], 1)
             )(right(*args, **named))
+        ),
+        ("06_overthinking",),
+    ),
+    Mutant(
+        "gpt._visible",
+        "in training no estimate sees those before it",
+        lambda right: (
+            lambda new, total, prefix, device: (
+                right(new, total, prefix, device)
+                & (
+                    (torch.arange(total) < prefix)
+                    | (torch.arange(total) == torch.arange(total - new, total)[:, None])
+                )
+            )
+        ),
+        ("08_thinking_transformers",),
+        anew=True,
+    ),
+    Mutant(
+        "gpt.train_gpt",
+        "trains on the direct answer alone, without a chain of its own",
+        lambda right: (
+            lambda model, cov, recipe, *rest, **named: right(
+                model, cov, replace(recipe, chain=1), *rest, **named
+            )
+        ),
+        ("08_thinking_transformers",),
+        anew=True,
+    ),
+    Mutant(
+        "lab.transformers.windowed",
+        "the window is forgotten",
+        lambda right: lambda model, prompts, steps, window: right(model, prompts, steps, steps),
+        ("08_thinking_transformers",),
+        anew=True,
+    ),
+    Mutant(
+        "lab.parallel.break_even_noise",
+        "forgets that later thoughts think about the noise of earlier ones",
+        lambda right: (
+            lambda d, m, g, steps, count: (
+                (exact.isotropic_error(d, m, g, steps)[-1] / (d * steps * (count - 1 / count))).sqrt().item()
+            )
+        ),
+        ("08_thinking_transformers",),
+    ),
+    Mutant(
+        "lab.reasoning.met_and_unmet",
+        "takes what was met for what was not",
+        lambda right: lambda *args: right(*args)[::-1],
+        ("10_reasoning_in_miniature",),
+    ),
+    Mutant(
+        "lab.small_choices.think_under",
+        "a normaliser that never counts thoughts",
+        lambda right: lambda model, prompts, w0, steps, counts=False: right(model, prompts, w0, steps),
+        ("12_small_choices",),
+    ),
+    Mutant(
+        "lab.small_choices.free_c",
+        "forgets the outer square root",
+        lambda right: lambda gamma, c0=1.0: right(gamma, c0) ** 2,
+        ("12_small_choices",),
+    ),
+    Mutant(
+        "theory.matched_direct_error",
+        "believes in twice the context",
+        lambda right: lambda law, n, m: right(law, n, 2 * m),
+        ("09_real_features",),
+    ),
+    Mutant(
+        "cot.chain_lessons",
+        "asks for all of the way at each step",
+        lambda right: (
+            lambda moments, damping, length: (
+                lambda lessons: prompts.Moments(lessons.gram, lessons.cross, lessons.w / damping)
+            )(right(moments, damping, length))
         ),
         ("06_overthinking",),
     ),

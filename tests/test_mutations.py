@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,9 @@ def play_all(chapter: str, only: Sequence[str] = ()) -> dict[str, Any]:
             continue
         for name, right in whole.items():
             setattr(*function(name), mutant.wrong(right) if name == mutant.function else right)
+        paths.BUILD = (
+            Path(tempfile.mkdtemp(dir=scratch.name)) if mutant.anew else Path(scratch.name) / "whole"
+        )
         broken, problem = play(chapter)
         if problem:
             print(f"{chapter}, {mutant.name}: {problem}", file=sys.stderr)

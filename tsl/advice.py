@@ -31,9 +31,8 @@ SAFE = 0.5  # a direction with Γ < Σ/2 makes thinking diverge (Remark 4.1 of a
 PLANNING = 64  # test prompts that the choice of the mixture averages over
 POWER = 0.8  # with which a number of questions is to decide
 SPLITS = 20  # ways in which repeats are halved
-FEW = (
-    5  # Gaussian samples per dimension below which the choice of tasks is unreliable (measured in chapter 7)
-)
+# Gaussian samples per dimension below which the choice of tasks is unreliable (measured in chapter 7)
+FEW = 5
 RARE = 10_000  # training prompts that are taken for granted
 
 

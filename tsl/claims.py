@@ -162,7 +162,7 @@ class Measurement:
             and not any(math.isnan(check.measured) for check in self.checks)
             and all(self.passed("break"))
             and (expected != Verdict.FAILS or not any(self.passed("claim")))
-            and _all_equal(self.passed("mechanism"), expected != Verdict.MECHANISM)
+            and all(passed == (expected != Verdict.MECHANISM) for passed in self.passed("mechanism"))
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -180,10 +180,6 @@ class Measurement:
 
     def __str__(self) -> str:
         return f"{self.claim.id}: {self.verdict}"
-
-
-def _all_equal(passed: list[bool], wanted: bool) -> bool:
-    return all(each == wanted for each in passed)
 
 
 def load(path: Path = paths.CLAIMS) -> dict[str, Claim]:

@@ -50,17 +50,16 @@ def _arguments() -> Any:
         raise click.UsageError(str(problem)) from None
 
 
-def _in_a_clone() -> None:
-    """Refuse to run chapters where there are none, such as beside an installed package."""
+@contextlib.contextmanager
+def _running() -> Any:
+    """What every command that runs chapters does in here: it needs chapters, and the build folder to itself.
+
+    Beside an installed package there are none; two runs at once would take each other's files away.
+    """
     if not versions.chapters():
         raise click.ClickException(
             f"there are no chapters in {paths.NOTEBOOKS}: run this in a clone of the book, or set TSL_ROOT to one"
         )
-
-
-@contextlib.contextmanager
-def _alone() -> Any:
-    """Hold the build folder: two builds at once would take each other's files away."""
     paths.BUILD.mkdir(parents=True, exist_ok=True)
     with open(paths.BUILD / ".lock", "w", encoding="utf-8") as lock:
         try:
@@ -88,10 +87,10 @@ def _settings(command: Callable[..., int]) -> Callable[..., int]:
     def checked(profile: str, device: str, seed: int, **options: Any) -> int:
         from tsl.press.chapters import Settings
 
-        _in_a_clone()
         with _arguments():
             settings = Settings.checked(profile, device, seed)
-        return command(settings, **options)
+        with _running():
+            return command(settings, **options)
 
     return checked
 
@@ -102,8 +101,7 @@ def book(settings: Any, force: bool) -> int:
     """Run the chapters that changed and render the book."""
     from tsl.press import site
 
-    with _alone():
-        return site.make(settings, force=force)
+    return site.make(settings, force=force)
 
 
 @tsl.command()
@@ -122,10 +120,9 @@ def publish(settings: Any, force: bool) -> int:
     """Run what changed and copy the notebooks over notebooks/*.ipynb."""
     from tsl.press import chapters
 
-    with _alone():
-        if status := _execute(versions.chapters(), settings, force):
-            return status
-        changed = [f"published {path.relative_to(paths.ROOT)}" for path in chapters.publish(settings)]
+    if status := _execute(versions.chapters(), settings, force):
+        return status
+    changed = [f"published {path.relative_to(paths.ROOT)}" for path in chapters.publish(settings)]
     click.echo("\n".join(changed) or "all notebooks were published")
     return 0
 
@@ -141,7 +138,9 @@ def seeds(profile: str, device: str, seeds: int) -> int:
 
     with _arguments():
         settings = Settings.checked(profile, device, 0)
-    if failed := press.measure(settings, seeds):
+    with _running():
+        failed = press.measure(settings, seeds)
+    if failed:
         raise click.ClickException(f"no record was written: {', '.join(failed)} failed")
     path = press.record_of(profile)
     flips = press.flips(json.loads(path.read_text(encoding="utf-8")))
@@ -158,10 +157,10 @@ def verify(profile: str, seeds: str) -> int:
     from tsl.press import verify as press
     from tsl.press.chapters import Settings
 
-    _in_a_clone()
     if not re.fullmatch(r"\d+(,\d+)*", seeds):
         raise click.UsageError(f"seeds must look like 0,1,2, got {seeds!r}")
-    rows, problems = press.again(Settings(profile), [int(seed) for seed in seeds.split(",")])
+    with _running():
+        rows, problems = press.again(Settings(profile), [int(seed) for seed in seeds.split(",")])
     click.echo(press.lines(rows))
     for problem in problems:
         click.echo(problem, err=True)

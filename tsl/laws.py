@@ -205,11 +205,11 @@ def each(name: str, values: Any) -> list[Law]:
     return found
 
 
-def mixture(tasks: Any, probs: Any, lengths: Any) -> tuple[list[Law], list[float]]:
-    """Laws and probabilities of a mixture of tasks, after checking that the three name the same tasks."""
+def mixture(tasks: Any, probs: Any, lengths: Any) -> tuple[list[Law], list[float], list[int]]:
+    """Laws, probabilities and prompt lengths of a mixture of tasks, after checking that the three name the same tasks."""
     found = each("tasks", tasks)
-    _validate.lengths("lengths", lengths, len(found))
-    return found, _validate.probabilities("probs", probs, len(found)).tolist()
+    counts = _validate.lengths("lengths", lengths, len(found))
+    return found, _validate.probabilities("probs", probs, len(found)).tolist(), counts
 
 
 def _spread(scale: Tensor, x: Tensor) -> Tensor:

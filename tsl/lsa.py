@@ -103,9 +103,12 @@ class LinearSelfAttention(nn.Module):
     def answer(self, embedding: Float[Tensor, "B r c"], n: int | None = None) -> Float[Tensor, "B r"]:
         """Last column of `forward`, at a cost linear in the number of columns."""
         embedding, n = self._read(embedding, n)
-        last = embedding[:, :, -1]
-        scores = embedding.mT @ (last @ self.key_query.mT).unsqueeze(-1)
-        return last + (embedding @ scores).squeeze(-1) @ self.value.mT / n
+        return embedding[:, :, -1] + self._seen(embedding) @ self.value.mT / n
+
+    def _seen(self, embedding: Float[Tensor, "B r c"]) -> Float[Tensor, "B r"]:
+        """What V is applied to for the last column e, n times over: E EᵀWe."""
+        scores = embedding.mT @ (embedding[:, :, -1] @ self.key_query.mT).unsqueeze(-1)
+        return (embedding @ scores).squeeze(-1)
 
     def _read(self, embedding: Tensor, n: int | None) -> tuple[Tensor, int]:
         """Embedding in the model's type, after checking that it is one of this model's, and normaliser of the attention."""
@@ -150,6 +153,15 @@ class Descent:
     preconditioner: Tensor
 
 
+def _target(prompts: Prompts) -> Float[Tensor, "B r"]:
+    """What the last column should become: (0, 0, w*, 1)."""
+    size, _, d = prompts.x.shape
+    target = prompts.w.new_zeros(size, 2 * d + 2)
+    target[:, d + 1 : -1] = prompts.w
+    target[:, -1] = 1
+    return target
+
+
 def population_loss(
     preconditioner: Float[Tensor, "*t d d"], first: Float[Tensor, "d d"], second: Float[Tensor, "d d"]
 ) -> Float[Tensor, "*t"]:
@@ -172,8 +184,7 @@ def population_moments(
     McNamee and Stenger's symmetric rule of 2d² + 1 nodes with coordinates 0 and ±√3 integrates polynomials of degree 5
     against N(0, I) exactly. From its mean of ‖x‖²xxᵀ comes S₂ = (1 − 1/n)Λ² + E[‖x‖²xxᵀ]/n, since w* ~ N(0, I).
     """
-    _validate.covariance("cov", cov)
-    _validate.positive_int("n", n)
+    cov, n = _validate.covariance("cov", cov).double(), _validate.positive_int("n", n)
     d, root3 = len(cov), 3**0.5
     axes = root3 * torch.eye(d, dtype=cov.dtype, device=cov.device)
     i, j = torch.triu_indices(d, d, 1)
@@ -204,18 +215,13 @@ def train_value(
         Scale of the structured initialisation.
     """
     _validate.instance("prompts", prompts, Prompts)
-    _validate.positive_int("steps", steps)
+    steps = _validate.positive_int("steps", steps)
     size, n, d = prompts.x.shape
     model = LinearSelfAttention(d, c).to(prompts.x.device, prompts.x.dtype)
     with torch.no_grad():
         embedding = embed(prompts)
-        start = embedding[:, :, -1]
-        scores = embedding.mT @ (start @ model.key_query.mT).unsqueeze(-1)
-        seen = (embedding @ scores).squeeze(-1) / n
-        wanted = torch.zeros_like(start)
-        wanted[:, d + 1 : 2 * d + 1] = prompts.w
-        wanted[:, -1] = 1
-        curvature, pull = seen.mT @ seen / size, (wanted - start).mT @ seen / size
+        seen = model._seen(embedding) / n
+        curvature, pull = seen.mT @ seen / size, (_target(prompts) - embedding[:, :, -1]).mT @ seen / size
         top = torch.linalg.eigvalsh(curvature)[-1].item()
         rate = 1 / top if learning_rate is None else _validate.positive("learning_rate", learning_rate)
         value = torch.zeros_like(curvature)
@@ -344,11 +350,7 @@ def train_lsa(
     for _ in tqdm(range(steps), desc="training", disable=not progress):
         prompts = sample()
         chain = model.think(prompts, rollout)
-        target = torch.cat(
-            [torch.zeros_like(prompts.x[:, 0]), torch.zeros_like(prompts.y[:, :1]), prompts.w], dim=1
-        )
-        target = torch.cat([target, torch.ones_like(prompts.y[:, :1])], dim=1)
-        losses = []
+        target, losses = _target(prompts), []
         for start in range(rollout + 1):
             answer = model.answer(embed(prompts, chain[:, start]))
             losses.append((answer - target).square().sum(-1).mean() / 2)

@@ -185,11 +185,10 @@ class TaskMixture:
         """Law, prompt length and number of prompts of each task that was drawn."""
         size = _validate.positive_int("size", size)
         _validate.generator("generator", generator)
-        found = laws.each("tasks", self.tasks)
-        probs = _validate.probabilities("probs", self.probs, len(found))
-        lengths = _validate.lengths("lengths", self.lengths, len(found))
+        found, weights, lengths = laws.mixture(self.tasks, self.probs, self.lengths)
         device = generator.device if generator is not None else None
-        drawn = torch.multinomial(probs.to(device), size, replacement=True, generator=generator)
+        probs = torch.tensor(weights, dtype=torch.float64, device=device)
+        drawn = torch.multinomial(probs, size, replacement=True, generator=generator)
         counts = torch.bincount(drawn, minlength=len(found)).tolist()
         return (task for task in zip(found, lengths, counts, strict=True) if task[2])
 

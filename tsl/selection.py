@@ -177,8 +177,8 @@ def _moments(
     """E[Σ̂] and E[Σ̂²] of every task, and Σ of the target."""
     _validate.positive_int("steps", steps)
     covs, sigma = _second_moments(tasks, target)
-    found, _ = laws.mixture(tasks, [1 / len(covs)] * len(covs), lengths)
-    squares = [theory.second_moment(law, n) for law, n in zip(found, lengths, strict=True)]
+    found, _, counts = laws.mixture(tasks, [1 / len(covs)] * len(covs), lengths)
+    squares = [theory.second_moment(law, n) for law, n in zip(found, counts, strict=True)]
     return covs.cpu().numpy(), torch.stack(squares).cpu().numpy(), sigma
 
 

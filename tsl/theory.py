@@ -107,10 +107,10 @@ def gamma_mixture(
     ValueError
         If E[Σ̂] is singular: no task covers some direction.
     """
-    found, weights = laws.mixture(tasks, probs, lengths)
+    found, weights, counts = laws.mixture(tasks, probs, lengths)
     variance = _validate.non_negative("noise", noise) ** 2
     first, second = torch.zeros_like(found[0].second), torch.zeros_like(found[0].second)
-    for p, law, n in zip(weights, found, _validate.lengths("lengths", lengths, len(found)), strict=True):
+    for p, law, n in zip(weights, found, counts, strict=True):
         first = first + p * law.second
         second = second + p * (second_moment(law, n) + variance / n * law.second)
     return torch.linalg.solve(_non_singular("tasks", first), second, left=False)

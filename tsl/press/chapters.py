@@ -407,9 +407,8 @@ def check_complete(executed: Any) -> None:
         if cell.execution_count is None and "skip-execution" not in tags:
             raise RuntimeError(f"the kernel ended before code cell {number} of {len(code)} had run")
         if any(output.output_type == "error" for output in outputs) and "raises-exception" not in tags:
-            raise RuntimeError(
-                f"code cell {number} of {len(code)} ended the kernel"
-            )  # by sys.exit, which is no failure
+            # By sys.exit, which the kernel takes for no failure.
+            raise RuntimeError(f"code cell {number} of {len(code)} ended the kernel")
         if "figure" in cell.metadata.get("mystnb", {}) and not any(_pictures(output) for output in outputs):
             raise RuntimeError(f"code cell {number} of {len(code)} has a caption, but it drew no figure")
     size = len(json.dumps([cell.get("outputs") for cell in code]))

@@ -50,6 +50,11 @@ def again(settings: chapters.Settings, these: list[int]) -> tuple[list[Row], lis
         problems += [f"{name} failed with seed {seed}" for name in chapters.report(outcomes)]
         executed = (chapters.read_executed(source, each) for source in versions.chapters())
         found = claims.collect(notebook for notebook in executed if notebook)
+        problems += [
+            f"claim {name} was not measured with seed {seed}"
+            for name in record["claims"]
+            if name not in found
+        ]
         rows += list(compared(record["claims"], found, seed))
     return rows, problems
 
@@ -71,7 +76,7 @@ def committed(source: Any) -> Iterator[str]:
 
 
 def compared(stored: dict[str, Any], found: dict[str, Any], seed: int) -> Iterator[Row]:
-    """Rows for the claims of the ledger that were measured, or should have been."""
+    """A row for each claim that was measured."""
     ledger = claims.load()
     for name in found:
         then, now = stored.get(name), found[name]
