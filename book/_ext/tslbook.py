@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from docutils.parsers.rst import directives
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util import logging
@@ -272,6 +273,41 @@ class RunTable(_Generated):
         return [self.html(_html_table(["Chapter", "Profile", "Took", "Code version"], "".join(rows)))]
 
 
+class Opening(_Generated):
+    """``{opening}``: a chapter's question, its answer in two sentences, what to read before, and how long it takes.
+
+    The first paragraph is the question, the second the answer; ``:needs:`` names chapters, divided by commas.
+    """
+
+    has_content = True
+    option_spec = {"needs": directives.unchanged}  # noqa: RUF012  (docutils' own convention)
+
+    def run(self) -> list[nodes.Node]:
+        question, _, answer = "\n".join(self.content).partition("\n\n")
+        if not question.strip().endswith("?") or not answer.strip():
+            raise self.error("an opening has a question, an empty line, and its answer")
+        notebook = notebooks(Path(self.env.srcdir)).get(self.env.docname.split("/")[-1], {})
+        needs = [name.strip() for name in self.options.get("needs", "").split(",") if name.strip()]
+        before = ", ".join(f"{{doc}}`/notebooks/{name}`" for name in needs) or "nothing"
+        facts = [f"**To know before:** {before}", *_length(notebook)]
+        box = self.myst(answer.strip(), "tsl-opening")
+        box.insert(0, self.myst(question.strip(), "tsl-question"))
+        box.append(self.myst(" · ".join(facts), "tsl-facts"))
+        return [box]
+
+
+def _length(notebook: dict[str, Any]) -> list[str]:
+    """How long it takes to read a chapter (200 words a minute, a quarter of a minute a figure), and how long it took to run."""
+    cells = notebook.get("cells", [])
+    words = sum(len("".join(cell["source"]).split()) for cell in cells if cell["cell_type"] == "markdown")
+    figures = sum("figure" in cell["metadata"].get("mystnb", {}) for cell in cells)
+    found = [f"**Reading:** {max(1, round(words / 200 + figures / 4))} minutes"] if cells else []
+    origin = notebook.get("metadata", {}).get("tsl", {})
+    if "seconds" in origin:
+        found.append(f"**Run:** {origin['seconds']:.0f} s, profile `{origin['profile']}`")
+    return found
+
+
 def drop_thebe(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
     """Take the scripts for live code out of a page: they load from another host, and the book has no use for them."""
 
@@ -308,6 +344,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("seed-table", SeedTable)
     app.add_directive("breaking-table", BreakingTable)
     app.add_directive("run-table", RunTable)
+    app.add_directive("opening", Opening)
     app.add_css_file("tsl.css")
     app.connect(
         "config-inited", lambda app, config: setattr(config, "mathjax_path", f"vendor/mathjax/{MATHJAX[0]}")
