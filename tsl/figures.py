@@ -132,13 +132,19 @@ def quantile_band(
 
     ``samples``, (B, P), holds B samples of each point; ``quantiles`` are the ends of the band, rising, between 0 and 1.
     """
-    if len(quantiles) != 2 or not 0 <= quantiles[0] <= quantiles[1] <= 1:
-        raise ValueError(f"quantiles must be two rising numbers between 0 and 1, got {quantiles!r}")
-    values = _array(samples)
-    if values.ndim != 2 or len(values) < 1:
-        raise ValueError(f"samples must have shape (B, P) with B >= 1, got {values.shape}")
-    low, high = np.quantile(values, quantiles, axis=0)
-    band(ax, x, np.median(values, axis=0), low, high, label=label, color=color)
+    band(ax, x, *_middle(samples, quantiles), label=label, color=color)
+
+
+def quantile_points(
+    ax: Axes,
+    x: Any,
+    samples: Any,
+    label: str | None = None,
+    color: Any = None,
+    quantiles: tuple[float, float] = (0.1, 0.9),
+) -> None:
+    """Draw what `quantile_band` does as points with bars, which stay apart where bands would cover each other."""
+    points(ax, x, *_middle(samples, quantiles), label=label, color=color)
 
 
 def finish(figure: Figure, run: Run) -> Figure:
@@ -153,6 +159,17 @@ def finish(figure: Figure, run: Run) -> Figure:
     figure.canvas.draw()
     plt.close(figure)
     return figure
+
+
+def _middle(samples: Any, quantiles: tuple[float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Median and two quantiles of samples, (B, P)."""
+    if len(quantiles) != 2 or not 0 <= quantiles[0] <= quantiles[1] <= 1:
+        raise ValueError(f"quantiles must be two rising numbers between 0 and 1, got {quantiles!r}")
+    values = _array(samples)
+    if values.ndim != 2 or len(values) < 1:
+        raise ValueError(f"samples must have shape (B, P) with B >= 1, got {values.shape}")
+    low, high = np.quantile(values, quantiles, axis=0)
+    return np.median(values, axis=0), low, high
 
 
 def _array(value: Any) -> np.ndarray:
