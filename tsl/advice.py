@@ -219,7 +219,8 @@ def plan_training(
 ) -> Plan:
     """Recommend a training mixture for a target, and predict what thinking will gain.
 
-    Tensors, arrays and data frames are the same input. Features are taken as they are: training draws from the law of the rows (`tsl.laws.rows`), whose second and fourth moments
+    Tensors, arrays and data frames are the same input. Features are taken as they are:
+    training draws from the law of the rows (`tsl.laws.rows`), whose second and fourth moments
     the rows give exactly. The rows of the target are a sample of what the model will meet: each test prompt that the plan
     averages over draws from a bootstrap resample of its own, so that choice and prediction allow for what the sample does not
     show. Moments are about zero (the model has no intercept: centre the features first if
