@@ -101,7 +101,7 @@ def test_a_quantile_band_holds_its_share_of_the_samples():
 
 
 def test_quantile_points_have_bars_over_the_middle_of_the_samples():
-    fig, ax = figures.new()
+    _, ax = figures.new()
     samples = np.random.default_rng(0).standard_normal((1001, 3))
     figures.quantile_points(ax, range(3), samples, quantiles=(0.25, 0.75))
     line, _, (bars,) = ax.containers[0].lines
