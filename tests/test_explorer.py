@@ -1,60 +1,194 @@
-"""The page with sliders computes what `tsl.theory` computes: the two are written in different languages and must not part."""
+"""What can be tried on a page computes what the package computes: two languages that must not part.
+
+Every explorable is opened as the book's directive writes it, from disk, and its numbers are read from `window.tsl`.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import math
+
 import pytest
+import torch
 from chromium import launch
 
-from tsl import covariance, paths, theory
+from tsl import cot, errors, paths, prompts, theory
 
 STATIC = paths.BOOK / "_static"
+KIND = {"dtype": torch.float64}
+
+spec = importlib.util.spec_from_file_location("explorables", paths.BOOK / "_ext" / "explorables.py")
+explorables = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(explorables)
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("explorer")
-    (folder / "index.html").write_text(
-        "<!doctype html><meta charset=utf-8>"
-        f'<link rel="stylesheet" href="{(STATIC / "explorer.css").as_uri()}"><div id="tsl-explorer"></div>'
-        f'<script src="{(STATIC / "explorer.js").as_uri()}"></script>'
-    )
-    with launch() as browser:
-        tab = browser.new_page()
-        tab.goto((folder / "index.html").as_uri())
-        yield tab
+def browser():
+    with launch() as found:
+        yield found
 
 
-def set_slider(page, name, value):
-    page.eval_on_selector(
-        f"#tsl-ex-{name}", "(e, v) => { e.value = v; e.dispatchEvent(new Event('input')); }", str(value)
+@pytest.fixture(scope="module")
+def open_page(browser, tmp_path_factory):
+    """Opens a page with one explorable, once; a mistake in its script fails the test."""
+    opened = {}
+
+    def get(name, **options):
+        key = name, tuple(options)
+        if key not in opened:
+            place = tmp_path_factory.mktemp(name) / "page.html"
+            place.write_text(
+                "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+                f"<title>{name}</title><link rel=stylesheet href='{(STATIC / 'tsl.css').as_uri()}'>"
+                f"<main>{explorables.markup(name, STATIC.as_uri() + '/')}</main></html>"
+            )
+            tab = browser.new_page(**options)
+            problems = []
+            tab.on("pageerror", lambda problem: problems.append(str(problem)))
+            tab.on("request", lambda request: request.url.startswith("http") and problems.append(request.url))
+            tab.goto(place.as_uri())
+            opened[key] = tab, problems
+        tab, problems = opened[key]
+        assert not problems
+        return tab
+
+    return get
+
+
+def move(page, name, **values):
+    """Move sliders as a reader would, by their names; a slider that is a list goes to the place of the value."""
+    for slider, value in values.items():
+        page.eval_on_selector(
+            f"[data-explorable={name}] input[data-name={slider}]",
+            "(e, v) => { e.value = v; e.dispatchEvent(new Event('input')); }",
+            str(value),
+        )
+
+
+def tensor(values):
+    return torch.tensor(values, **KIND)
+
+
+def same(found, expected, rel=1e-9):
+    """Assert that numbers of a page are those of the package."""
+    expected = torch.as_tensor(expected, **KIND)
+    torch.testing.assert_close(tensor(found), expected, rtol=rel, atol=1e-12 * expected.abs().max().item())
+
+
+ALL = list(explorables.EXPLORABLES)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_static_stand_in_shows_on_paper_and_without_scripts(open_page, name):
+    page = open_page(name)
+    static, live = (page.locator(f".tsl-exp-{part}") for part in ("static", "live"))
+    assert live.is_visible()
+    assert not static.is_visible()
+    page.emulate_media(media="print")
+    assert static.is_visible()
+    assert not live.is_visible()
+    page.emulate_media(media="screen")
+    silent = open_page(name, java_script_enabled=False)
+    assert silent.locator(".tsl-exp-static").is_visible()
+    assert not silent.locator(".tsl-exp-live").is_visible()
+    assert silent.locator(".tsl-exp-static").bounding_box()["height"] > 80
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_all_of_it_fits_a_phone_and_everything_to_touch_has_a_name(open_page, name):
+    page = open_page(name, viewport={"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    touched = page.get_by_role("slider").all() + page.get_by_role("button").all()
+    assert len(touched) > 4
+    unnamed = page.evaluate(
+        "[...document.querySelectorAll('input, button, textarea, [role=button]')]"
+        ".filter(e => !(e.labels?.[0]?.innerText || e.innerText || e.ariaLabel || '').trim()).length"
     )
+    assert unnamed == 0
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_its_buttons_change_what_it_says(open_page, name):
+    page = open_page(name)
+    said = set()
+    for button in page.locator(".tsl-exp-try button").all():
+        button.click()
+        said.add(page.inner_text(".tsl-exp-verdict"))
+    assert len(said) >= 3
+
+
+# A thought in two dimensions
 
 
 @pytest.mark.parametrize(
-    ("alpha", "beta", "n", "k"),
+    ("first", "second", "angle", "n", "m", "seed"),
     [
-        (1.0, 1.0, 20, 5),
-        (0.0, 0.0, 30, 3),
-        (1.0, 0.0, 30, 6),
-        (0.0, 1.5, 5, 20),
-        (0.35, 0.8, 100, 1),
-        (1.5, 0.0, 100, 20),
-        (1.0, 1.0, 20, 0),
+        (1.0, 0.3, 0, 20, 50, 1),
+        (0.6, 0.2, 0, 100, 50, 1),
+        (1.0, 0.3, 90, 100, 50, 1),
+        (1.3, 0.1, 35, 5, 3, 4),
     ],
 )
-def test_error_on_the_page_is_the_error_of_the_theory(page, alpha, beta, n, k):
-    for name, value in {"alpha": alpha, "beta": beta, "n": n, "k": k}.items():
-        set_slider(page, name, value)
-    train, test = covariance.power_law(10, alpha), covariance.power_law(10, beta)
-    expected = theory.cot_error_limit(theory.gamma(train, n), test, k)
-    assert float(page.get_attribute("#tsl-explorer", "data-error")) == pytest.approx(expected, rel=1e-9)
+def test_chain_and_rates_of_a_thought(open_page, first, second, angle, n, m, seed):
+    page = open_page("thought")
+    setting = {
+        "first": first,
+        "second": second,
+        "angle": angle,
+        "n": n,
+        "m": m,
+        "w": [0.7, -1.1],
+        "seed": seed,
+    }
+    found = page.evaluate("s => tsl.thought.state(s)", setting)
+    turn = math.radians(angle)
+    axes = tensor([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+    gamma = theory.gamma(axes @ torch.diag(tensor([first, second])) @ axes.mT, n)
+    gram, w = tensor(found["gram"])[None], tensor([setting["w"]])
+    moments = prompts.Moments(gram, torch.einsum("bij,bj->bi", gram, w), w)
+    chain = cot.pseudo_newton(moments, gamma, 20)
+    same(found["gamma"], gamma)
+    same(found["path"], chain[0])
+    same(found["errors"], errors.squared_error(chain, w)[0])
+    rates = torch.linalg.eigvals(torch.linalg.solve(gamma, gram[0])).real
+    same(sorted(rate["re"] for rate in found["rates"]), rates.sort().values)
+    assert (found["kind"] == "explodes") == bool((1 - rates).abs().max() > 1)
 
 
-@pytest.mark.parametrize(("alpha", "beta"), [(1.0, 0.0), (0.0, 1.0), (1.0, 1.0)])
-def test_page_says_when_thinking_hurts(page, alpha, beta):
-    for name, value in {"alpha": alpha, "beta": beta, "n": 30, "k": 5}.items():
-        set_slider(page, name, value)
-    gamma = theory.gamma(covariance.power_law(10, alpha), 30)
-    grows = theory.overthinks(gamma, covariance.power_law(10, beta))
-    assert ("grows in the long run" in page.inner_text(".tsl-ex-verdict")) == grows
-    assert (page.locator(".tsl-ex-grows").count() > 0) == grows
+def test_prompt_of_a_thought_has_the_covariance_of_the_test(open_page):
+    page = open_page("thought")
+    grams = page.evaluate(
+        "Array.from({length: 300}, (_, s) => tsl.gram(tsl.diagonal(tsl.thought.TEST.map(Math.sqrt)), 20, tsl.random(s)))"
+    )
+    expected = theory.second_moment(torch.diag(tensor([1.0, 0.3])), 20)
+    assert errors.z_scores(tensor(grams) @ tensor(grams), expected).abs().max() < 4
+
+
+@pytest.mark.parametrize(
+    ("button", "kind"),
+    [("it converges", "converges"), ("weaker", "zigzags"), ("other directions", "explodes"), ("short", "explodes")],
+)
+def test_a_thought_converges_zigzags_and_explodes(open_page, button, kind):
+    page = open_page("thought")
+    page.locator(".tsl-exp-try button", has_text=button).click()
+    assert page.get_attribute("#explore-thought", "data-kind") == kind
+    assert kind[:-1] in page.inner_text(".tsl-exp-verdict")
+
+
+def test_weights_of_a_thought_move_by_keyboard_and_by_pointer(open_page):
+    page = open_page("thought")
+    handle = page.locator(".tsl-exp-handle")
+    handle.focus()
+    before = handle.get_attribute("aria-label")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowUp")
+    after = handle.get_attribute("aria-label")
+    assert before == "w* at 1.2, 1.0; arrow keys move it"
+    assert after == "w* at 1.1, 1.1; arrow keys move it"
+    box = handle.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] - 60, box["y"] + 30)
+    page.mouse.up()
+    assert handle.bounding_box()["x"] < box["x"] - 30
+    assert handle.get_attribute("aria-label") != after

@@ -1,0 +1,118 @@
+"""``{explorable} NAME``: something to try on a page, with a figure or table in its place on paper and without scripts.
+
+A page that has one loads ``_static/explorables.js`` and ``_static/explorable-NAME.js``, other pages load neither. What stands
+for it is made here from `tsl`, so it needs no browser.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+ROOT = Path(__file__).resolve().parents[2]
+if str(ROOT) not in sys.path:  # `jupyter-book build .` without the package installed
+    sys.path.append(str(ROOT))
+
+from matplotlib import pyplot as plt  # noqa: E402  (the project must be found first)
+
+from tsl import cot, figures, prompts, theory  # noqa: E402
+
+KIND: dict[str, Any] = {"dtype": torch.float64}
+
+
+class Explorable(NamedTuple):
+    """What a page says of an explorable: its title, what its static stand-in shows, and how that is made."""
+
+    title: str
+    caption: str
+    still: Callable[[], str]
+
+
+def _image(figure: Any, alt: str) -> str:
+    """A figure as an image inside of the page."""
+    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "explorable"}), io.BytesIO() as file:
+        figure.savefig(file, format="svg", metadata={"Date": None})
+        data = base64.b64encode(file.getvalue()).decode()
+    plt.close(figure)
+    return f'<img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}">'
+
+
+def _thought() -> str:
+    """Three chains in the plane: converging, zigzagging, exploding."""
+    test, w = torch.diag(torch.tensor([1.0, 0.3], **KIND)), torch.tensor([[1.2, 1.0]], **KIND)
+    trained = {
+        "it converges": ([1.0, 0.3], 8),
+        "it zigzags": ([0.6, 0.2], 5),
+        "it explodes": ([0.3, 1.0], 4),
+    }
+    figure, axes = figures.new(cols=3, height=2.7, width=8.4, sharey=True)
+    turn = torch.linspace(0, 2 * math.pi, 100, **KIND)
+    circle = torch.stack([turn.cos(), turn.sin() / 0.3**0.5])
+    for ax, (title, (spectrum, steps)) in zip(axes, trained.items(), strict=True):
+        gamma = theory.gamma(torch.diag(torch.tensor(spectrum, **KIND)), 50)
+        chain = cot.pseudo_newton(prompts.Moments(test[None], w @ test, w), gamma, steps)[0]
+        for level in (0.4, 0.9, 1.6, 2.6):
+            ax.plot(*(w.mT + level * circle), color="#cccccc", linewidth=0.8)
+        ax.plot(*chain.mT, "o-", color=figures.COLORS[3 if "explodes" in title else 0], linewidth=1.2)
+        ax.plot(*w.mT, "*", color=figures.INK, markersize=10)
+        ax.set(xlim=(-2.6, 4.2), ylim=(-1.4, 3.4), title=title, xlabel="first weight")
+    axes[0].set_ylabel("second weight")
+    return _image(
+        figure, "Three chains of answers in the plane: one reaches the star, one overshoots, one leaves."
+    )
+
+
+EXPLORABLES = {
+    "thought": Explorable(
+        "Try it: a thought in two dimensions",
+        "Chains of answers on the contours of the loss; the star is w*. Training on what is tested (left) converges; on weaker "
+        "features (middle) it oversteps and still arrives; on other directions (right) it leaves.",
+        _thought,
+    ),
+}
+
+
+def markup(name: str, static: str) -> str:
+    """HTML of an explorable; `static` leads from its page to the folder of scripts and ends with a slash."""
+    about = EXPLORABLES[name]
+    title = html.escape(about.title)
+    return (
+        f'<link rel="stylesheet" href="{static}explorables.css">'
+        f'<div class="tsl-exp" id="explore-{name}" data-explorable="{name}" role="group" aria-label="{title}">'
+        f'<p class="tsl-exp-title">{title}</p>'
+        '<div class="tsl-exp-live" hidden></div>'
+        f'<div class="tsl-exp-static">{about.still()}<p class="tsl-exp-note">{html.escape(about.caption)}</p></div>'
+        "</div>"
+        f'<script defer src="{static}explorables.js"></script>'
+        f'<script defer src="{static}explorable-{name}.js"></script>'
+    )
+
+
+class ExplorableDirective(SphinxDirective):
+    """``{explorable} NAME``, NAME one of `EXPLORABLES`."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        name = self.arguments[0]
+        if name not in EXPLORABLES:
+            raise self.error(f"explorable must be one of {', '.join(EXPLORABLES)}, got {name!r}")
+        depth = self.env.docname.count("/")
+        return [nodes.raw("", markup(name, "../" * depth + "_static/"), format="html")]
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the directive."""
+    app.add_directive("explorable", ExplorableDirective)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
