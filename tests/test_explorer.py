@@ -12,7 +12,7 @@ import pytest
 import torch
 from chromium import launch
 
-from tsl import cot, errors, paths, prompts, theory
+from tsl import cot, covariance, errors, exact, paths, prompts, theory
 
 STATIC = paths.BOOK / "_static"
 KIND = {"dtype": torch.float64}
@@ -166,7 +166,12 @@ def test_prompt_of_a_thought_has_the_covariance_of_the_test(open_page):
 
 @pytest.mark.parametrize(
     ("button", "kind"),
-    [("it converges", "converges"), ("weaker", "zigzags"), ("other directions", "explodes"), ("short", "explodes")],
+    [
+        ("it converges", "converges"),
+        ("weaker", "zigzags"),
+        ("other directions", "explodes"),
+        ("short", "explodes"),
+    ],
 )
 def test_a_thought_converges_zigzags_and_explodes(open_page, button, kind):
     page = open_page("thought")
@@ -192,3 +197,67 @@ def test_weights_of_a_thought_move_by_keyboard_and_by_pointer(open_page):
     page.mouse.up()
     assert handle.bounding_box()["x"] < box["x"] - 30
     assert handle.get_attribute("aria-label") != after
+
+
+# The phase diagram
+
+
+@pytest.mark.parametrize(("m", "n"), [(100, 40), (12, 7), (40, 200), (400, 400), (6, 3), (20, 20)])
+def test_phase_exact_mean_and_law(open_page, m, n):
+    found = open_page("phase").evaluate("([m, n]) => tsl.phase.state(m, n)", [m, n])
+    white = torch.eye(20, **KIND)
+    gamma = theory.gamma(white, n)
+    same(found["g"], gamma[0, 0])
+    assert (found["phase"] == "overthinks") == theory.overthinks(gamma, white, m)
+    assert found["edge"] / found["g"] == pytest.approx(theory.spectrum_edge(gamma, white, m), rel=1e-9)
+    torch.testing.assert_close(
+        tensor(found["mean"]), exact.isotropic_error(20, m, gamma[0, 0].item(), 20), rtol=1e-9, atol=0
+    )
+    law = tensor([theory.cot_error_bound(white, n, k) for k in range(21)])
+    torch.testing.assert_close(tensor(found["law"]), law, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("m", [12, 20, 60])
+def test_sampled_spectra_of_the_phase_diagram_have_wishart_moments(open_page, m):
+    draws = "Array.from({length: 2000}, (_, s) => tsl.phase.spectrum(m, tsl.random(s)))"
+    spectra = tensor(open_page("phase").evaluate(f"m => {draws}", m))
+    assert ((spectra > 1e-9).sum(1) == min(m, 20)).all()
+    for power in (1, 2, 3):
+        expected = float(exact.trace_moment(20, m, power)) / m**power
+        assert errors.z_scores((spectra**power).sum(1), expected).abs() < 4
+
+
+def test_median_of_the_phase_diagram_is_that_of_chains(open_page):
+    found = open_page("phase").evaluate("tsl.phase.state(40, 40)")
+    gamma, white = theory.gamma(torch.eye(20, **KIND), 40), torch.eye(20, **KIND)
+    own = (1 - tensor(found["spectra"])[..., None] / gamma[0, 0]) ** (2 * torch.arange(21))
+    middle, low, high = errors.median_interval(own.sum(1), 0.9999)
+    same(found["median"], middle)
+    grams = covariance.wishart(white, 40, 10_000, torch.Generator().manual_seed(0))
+    many = errors.propagated_error(grams, gamma, 20).median(0).values
+    assert ((many >= low - 1e-9) & (many <= high + 1e-9)).all()
+
+
+@pytest.mark.parametrize("m", [12, 60])
+def test_density_of_the_phase_diagram_is_the_one_of_the_theory(open_page, m):
+    x = torch.arange(0.5, 40000) * (6 / 40000)
+    density = tensor(
+        open_page("phase").evaluate("([m, x]) => x.map(v => tsl.phase.density(m, v))", [m, x.tolist()])
+    )
+    g = theory.gamma(torch.eye(20, **KIND), 30)[0, 0].item()
+    bulk = (density * (1 - x / g) ** 6).sum() * (6 / 40000)
+    assert bulk + max(0, 1 - m / 20) == pytest.approx(theory.marchenko_pastur_error(20 / m, g, 3), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("button", "phase"),
+    [("converges", "converges"), ("saturates", "saturates"), ("overthinks", "overthinks")],
+)
+def test_phase_diagram_goes_where_the_reader_clicks(open_page, button, phase):
+    page = open_page("phase")
+    page.locator(".tsl-exp-try button", has_text=button).click()
+    assert page.get_attribute("#explore-phase", "data-phase") == phase
+    assert phase in page.inner_text(".tsl-exp-verdict")
+    box = page.locator(".tsl-exp-panels svg").first.bounding_box()
+    page.mouse.click(box["x"] + 0.9 * box["width"], box["y"] + 0.75 * box["height"])
+    assert page.get_attribute("#explore-phase", "data-phase") == "overthinks"

@@ -26,7 +26,7 @@ if str(ROOT) not in sys.path:  # `jupyter-book build .` without the package inst
 
 from matplotlib import pyplot as plt  # noqa: E402  (the project must be found first)
 
-from tsl import cot, figures, prompts, theory  # noqa: E402
+from tsl import cot, exact, figures, prompts, theory  # noqa: E402
 
 KIND: dict[str, Any] = {"dtype": torch.float64}
 
@@ -73,12 +73,43 @@ def _thought() -> str:
     )
 
 
+def _phase() -> str:
+    """The phase diagram with a point in each phase, and the errors there."""
+    d, steps = 20, 20
+    points = {"converges": (200, 40), "saturates": (12, 7), "overthinks": (40, 200)}
+    figure, (left, right) = figures.new(cols=2, height=3.0)
+    across = torch.logspace(math.log10(0.05), math.log10(3.6), 100, **KIND)
+    border = ((1 + across.sqrt()) ** 2 / 2 - 1) / (1 + 1 / d)
+    left.fill_between(across, border.clamp(min=0.05), 0.05, color="#f7d9d3")
+    left.fill_between(across, border.clamp(min=0.05), 7.2, where=across > 1, color="#d6e6f5")
+    figures.theory(left, across[border > 0.05], border[border > 0.05])
+    for color, (name, (m, n)) in zip(figures.COLORS, points.items(), strict=False):
+        g = theory.gamma(torch.eye(d, **KIND), n)[0, 0].item()
+        left.plot(d / m, d / n, "o", color=color)
+        left.annotate(name, (d / m, d / n), (5, 5), textcoords="offset points", fontsize=9)
+        figures.theory(right, range(steps + 1), exact.isotropic_error(d, m, g, steps), name, color)
+        law = [theory.cot_error_bound(torch.eye(d, **KIND), n, k) for k in range(steps + 1)]
+        figures.bound(right, range(steps + 1), law, color=color)
+    left.set(xscale="log", yscale="log", xlim=(0.05, 3.6), ylim=(0.05, 7.2), xlabel="$d/m$", ylabel="$d/n$")
+    right.set(yscale="log", ylim=(1e-6, 1e6), xlabel=figures.STEPS, ylabel=figures.ERROR)
+    right.legend(loc="upper left")
+    return _image(
+        figure, "A phase diagram with three points, and the exact mean error at each against steps."
+    )
+
+
 EXPLORABLES = {
     "thought": Explorable(
         "Try it: a thought in two dimensions",
         "Chains of answers on the contours of the loss; the star is w*. Training on what is tested (left) converges; on weaker "
         "features (middle) it oversteps and still arrives; on other directions (right) it leaves.",
         _thought,
+    ),
+    "phase": Explorable(
+        "Try it: the phase diagram as a controller",
+        "Left: the phases for d = 20, with their boundary (dashed) and a point in each. Right: the exact mean error there "
+        "(dashed) and the scaling law (dotted; below 10⁻⁶ cut off), which ignores m and falls far below.",
+        _phase,
     ),
 }
 

@@ -67,8 +67,9 @@
         });
         pens.line(points, "contour");
       }
-      pens.line(now.path, now.kind === "explodes" ? "red" : "blue");
-      now.path.forEach((p) => pens.dot(...p, now.kind === "explodes" ? "dot-red" : "dot-blue", 2.6));
+      const seen = now.path.filter((p, k) => now.path.slice(0, k).every((q) => Math.hypot(...q) < 100)); // what follows is far away
+      pens.line(seen, now.kind === "explodes" ? "red" : "blue");
+      seen.forEach((p) => pens.dot(...p, now.kind === "explodes" ? "dot-red" : "dot-blue", 2.6));
       pens.text(0, -0.3, "ŵ₀");
       handle(pens, ...w, `${w[0].toFixed(1)}, ${w[1].toFixed(1)}`);
       const right = curve.draw({ x: [0, STEPS], y: tsl.decades(now.errors), logY: true, xName: "steps of thinking k", yName: "error ‖ŵ − w*‖²" });

@@ -100,13 +100,13 @@
 
   // --- Numbers for readers.
 
+  const raised = (power) => String(power).replace("-", "⁻").replace(/\d/g, (c) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[c]);
   tsl.number = (v, digits = 3) => {
     if (!Number.isFinite(v)) return v > 0 ? "∞" : "−∞";
     const size = Math.abs(v);
     if (v !== 0 && (size >= 1e5 || size < 1e-3)) {
       const [mantissa, power] = v.toExponential(1).split("e");
-      const raised = String(Number(power)).replace("-", "⁻").replace(/\d/g, (c) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[c]);
-      return `${mantissa.replace("-", "−")}·10${raised}`;
+      return `${mantissa.replace("-", "−")}·10${raised(Number(power))}`;
     }
     return String(size >= 1000 ? Math.round(v) : Number(v.toPrecision(digits))).replace("-", "−");
   };
@@ -205,18 +205,18 @@
       layer.replaceChildren();
       const scale = ([low, high], log, from, to) => (v) => {
         const f = log ? (Math.log(Math.max(v, 1e-300)) - Math.log(low)) / (Math.log(high) - Math.log(low)) : (v - low) / (high - low);
-        return from + Math.max(-5, Math.min(6, f)) * (to - from);
+        return from + Math.max(-100, Math.min(100, f)) * (to - from);
       };
       const px = scale(x, logX, left, width - right), py = scale(y, logY, height - bottom, top);
       const box = tsl.element("clipPath", { id: clip }, layer);
       tsl.element("rect", { x: left, y: top, width: width - left - right, height: height - top - bottom }, box);
       for (const v of yTicks || ticks(y, logY)) {
         tsl.element("line", { x1: left, x2: width - right, y1: py(v), y2: py(v), class: "tsl-exp-grid" }, layer);
-        tsl.element("text", { x: left - 6, y: py(v) + 4, "text-anchor": "end" }, layer, tsl.number(v));
+        tsl.element("text", { x: left - 6, y: py(v) + 4, "text-anchor": "end" }, layer, tick(v, logY));
       }
       for (const v of xTicks || ticks(x, logX)) {
         tsl.element("line", { x1: px(v), x2: px(v), y1: top, y2: height - bottom, class: "tsl-exp-grid" }, layer);
-        tsl.element("text", { x: px(v), y: height - bottom + 16, "text-anchor": "middle" }, layer, tsl.number(v));
+        tsl.element("text", { x: px(v), y: height - bottom + 16, "text-anchor": "middle" }, layer, tick(v, logX));
       }
       tsl.element("text", { x: (left + width - right) / 2, y: height - 5, "text-anchor": "middle" }, layer, xName);
       const middle = (top + height - bottom) / 2;
@@ -274,6 +274,11 @@
       if (handle.parentNode !== panel.svg) panel.svg.appendChild(handle);
     };
   };
+
+  function tick(v, log) {
+    const power = Math.round(Math.log10(v));
+    return log && Math.abs(power) > 2 ? `10${raised(power)}` : tsl.number(v);
+  }
 
   function ticks([low, high], log) {
     if (log) {
