@@ -92,7 +92,7 @@
 
   const after = (eigenvalues, g, k) => eigenvalues.reduce((sum, x) => sum + Math.pow((1 - x / g) ** 2, k), 0);
 
-  function state(m, n, seed = 1) {
+  function state(m, n, seed = 2) {
     const random = tsl.random(seed), g = scale(n), spectra = Array.from({ length: PROMPTS }, () => spectrum(m, random));
     const steps = Array.from({ length: STEPS + 1 }, (_, k) => k);
     const median = steps.map((k) => tsl.quantile(spectra.map((s) => after(s, g, k)), 0.5));
