@@ -264,3 +264,62 @@ def test_phase_diagram_goes_where_the_reader_clicks(open_page, button, phase):
     box = page.locator(".tsl-exp-panels svg").first.bounding_box()
     page.mouse.click(box["x"] + 0.9 * box["width"], box["y"] + 0.75 * box["height"])
     assert page.get_attribute("#explore-phase", "data-phase") == "overthinks"
+
+
+# Training and test spectra
+
+
+@pytest.mark.parametrize(
+    ("alpha", "beta", "n", "k"),
+    [
+        (1.0, 1.0, 20, 5),
+        (0.0, 0.0, 30, 3),
+        (1.0, 0.0, 30, 6),
+        (0.0, 1.5, 5, 20),
+        (0.35, 0.8, 100, 1),
+        (1.5, 0.0, 100, 20),
+        (1.0, 1.0, 20, 0),
+    ],
+)
+def test_error_under_the_sliders_is_the_error_of_the_theory(open_page, alpha, beta, n, k):
+    page = open_page("spectra")
+    move(page, "spectra", alpha=alpha, beta=beta, n=n, k=k)
+    train, test = covariance.power_law(10, alpha), covariance.power_law(10, beta)
+    expected = theory.cot_error_limit(theory.gamma(train, n), test, k)
+    assert float(page.get_attribute("#explore-spectra", "data-error")) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(1.0, 0.0), (0.0, 1.0), (1.0, 1.0)])
+def test_page_says_when_thinking_hurts(open_page, alpha, beta):
+    page = open_page("spectra")
+    page.locator(".tsl-exp-try button", has_text="endless").click()
+    move(page, "spectra", alpha=alpha, beta=beta, n=30, k=5)
+    gamma = theory.gamma(covariance.power_law(10, alpha), 30)
+    grows = theory.overthinks(gamma, covariance.power_law(10, beta))
+    assert ("grows in the long run" in page.inner_text(".tsl-exp-verdict")) == grows
+    assert (page.locator(".tsl-exp-panels .tsl-exp-fill-red").count() > 0) == grows
+
+
+@pytest.mark.parametrize(
+    ("alpha", "beta", "n", "m"), [(1.0, 1.0, 20, 200), (1.0, 0.0, 30, 20), (0.5, 0.2, 50, 5)]
+)
+def test_sampled_prompts_under_the_sliders(open_page, alpha, beta, n, m):
+    page = open_page("spectra")
+    found = page.evaluate("s => tsl.spectra.state(s)", {"alpha": alpha, "beta": beta, "n": n, "m": m})
+    root = covariance.power_law(10, beta / 2)
+    grams = root @ tensor(page.evaluate("m => tsl.spectra.white(m)", m)) @ root
+    curves = errors.propagated_error(grams, theory.gamma(covariance.power_law(10, alpha), n), 20)
+    torch.testing.assert_close(tensor(found["curves"]), curves, rtol=1e-6, atol=0)
+    torch.testing.assert_close(tensor(found["median"]), curves.median(0).values, rtol=1e-6, atol=0)
+    torch.testing.assert_close(tensor(found["mean"]), curves.mean(0), rtol=1e-6, atol=0)
+    assert found["grew"] == pytest.approx((curves[:, 20] > curves[:, 15]).double().mean().item())
+
+
+@pytest.mark.parametrize("m", [6, 40])
+def test_prompts_drawn_by_the_page_have_exact_mean_errors(open_page, m):
+    draws = "Array.from({length: 3000}, (_, s) => tsl.whiteGram(10, m, tsl.random(s)))"
+    grams = tensor(open_page("spectra").evaluate(f"m => {draws}", m))
+    gamma = theory.gamma(covariance.power_law(10, 0.3), 15)
+    exactly = exact.expected_error(gamma, torch.eye(10, **KIND), m, 2)
+    found = errors.propagated_error(grams, gamma, 2)
+    assert errors.z_scores(found[:, 1:], exactly[1:]).abs().max() < 4

@@ -87,6 +87,13 @@
     return sum;
   };
 
+  // The same for many features without drawing them: Bartlett's lower triangle of chi and normal numbers; m < d is allowed.
+  tsl.whiteGram = (d, m, random) => {
+    const half = Array.from({ length: d }, (_, i) => Array.from({ length: Math.min(d, m) }, (_, j) =>
+      j < i ? tsl.normal(random) : j === i ? Math.sqrt(tsl.chiSquare(random, m - i)) : 0));
+    return half.map((a) => half.map((b) => a.reduce((sum, v, j) => sum + v * b[j], 0) / m));
+  };
+
   // Γ of training on one Gaussian task: (1 + 1/n) Λ + (tr Λ + σ²)/n I.
   tsl.gamma = (train, n, noise = 0) =>
     tsl.combine(train, tsl.identity(train.length), 1 + 1 / n, (tsl.trace(train) + noise * noise) / n);
