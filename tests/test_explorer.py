@@ -12,7 +12,7 @@ import pytest
 import torch
 from chromium import launch
 
-from tsl import cot, covariance, errors, exact, paths, prompts, theory
+from tsl import cot, covariance, errors, exact, lsa, paths, prompts, stopping, theory
 
 STATIC = paths.BOOK / "_static"
 KIND = {"dtype": torch.float64}
@@ -323,3 +323,43 @@ def test_prompts_drawn_by_the_page_have_exact_mean_errors(open_page, m):
     exactly = exact.expected_error(gamma, torch.eye(10, **KIND), m, 2)
     found = errors.propagated_error(grams, gamma, 2)
     assert errors.z_scores(found[:, 1:], exactly[1:]).abs().max() < 4
+
+
+# When to stop
+
+
+@pytest.mark.parametrize(
+    ("noise", "m", "n", "seed"), [(0.5, 15, 20, 1), (2.0, 40, 10, 4), (0.0, 6, 40, 2), (1.0, 80, 5, 3)]
+)
+def test_rule_and_oracle_on_a_prompt(open_page, noise, m, n, seed):
+    setting = {"noise": noise, "m": m, "n": n, "seed": seed}
+    found = open_page("stop").evaluate("s => tsl.stop.state(s)", setting)
+    drawn = found["prompt"]
+    batch = prompts.Prompts(*(tensor(drawn[part])[None] for part in ("x", "y", "w")))
+    gamma = theory.gamma(torch.eye(5, **KIND), n, noise)
+    model = lsa.LinearSelfAttention.from_gamma(gamma)
+    error = errors.squared_error(cot.chain_of_thought(model, batch, 20), batch.w)
+    score = stopping.held_out_error(model, batch, 20, folds=20)
+    same(found["g"], gamma[0, 0])
+    torch.testing.assert_close(tensor(found["errors"]), error[0], rtol=1e-6, atol=1e-15)
+    torch.testing.assert_close(tensor(found["score"]), score[0], rtol=1e-6, atol=1e-15)
+    assert found["rule"] == stopping.first_turn(score, patience=2)
+    assert found["oracle"] == error.argmin()
+
+
+def test_prompts_to_stop_on_err_as_those_of_the_package(open_page):
+    judge = "tsl.stop.judge(tsl.stop.prompt(20, 1, tsl.random(s)), tsl.stop.scale(20, 1)).errors"
+    found = tensor(open_page("stop").evaluate(f"Array.from({{length: 1500}}, (_, s) => {judge})"))
+    exactly = exact.isotropic_error(5, 20, theory.gamma(torch.eye(5, **KIND), 20, 1.0)[0, 0].item(), 3, 1.0)
+    assert errors.z_scores(found[:, :4], exactly).abs().max() < 4
+
+
+def test_another_prompt_is_another_and_comes_back(open_page):
+    page = open_page("stop")
+    page.reload()
+    first = page.inner_text(".tsl-exp-verdict")
+    page.locator(".tsl-exp-try button", has_text="another").click()
+    assert page.inner_text(".tsl-exp-verdict") != first
+    assert "Prompt 2" in page.inner_text(".tsl-exp-verdict")
+    page.reload()
+    assert page.inner_text(".tsl-exp-verdict") == first

@@ -26,7 +26,7 @@ if str(ROOT) not in sys.path:  # `jupyter-book build .` without the package inst
 
 from matplotlib import pyplot as plt  # noqa: E402  (the project must be found first)
 
-from tsl import cot, covariance, exact, figures, prompts, theory  # noqa: E402
+from tsl import cot, covariance, errors, exact, figures, lsa, prompts, stopping, theory  # noqa: E402
 
 KIND: dict[str, Any] = {"dtype": torch.float64}
 
@@ -120,6 +120,30 @@ def _spectra() -> str:
     )
 
 
+def _stop() -> str:
+    """A chain about a noisy prompt: its error, and the held-out error that the rule sees."""
+    d, n, m, steps, noise = 5, 10, 20, 20, 2.0
+    white = torch.eye(d, **KIND)
+    batch = prompts.sample_prompts(white, m, 1, noise, torch.Generator().manual_seed(6))
+    model = lsa.LinearSelfAttention.from_gamma(theory.gamma(white, n, noise))
+    error = errors.squared_error(cot.chain_of_thought(model, batch, steps), batch.w)[0]
+    score = stopping.held_out_error(model, batch, steps)
+    rule, best = int(stopping.first_turn(score, 2)), int(error.argmin())
+    figure, axes = figures.new(cols=2, height=2.8)
+    for ax, values, name in zip(
+        axes, (error, score[0]), (figures.ERROR, "held-out error of labels"), strict=True
+    ):
+        ax.plot(range(steps + 1), values, ".-")
+        ax.plot(rule, values[rule], "s", color=figures.COLORS[3], label="the rule stops", markersize=7)
+        ax.set(xlabel=figures.STEPS, ylabel=name, yscale="log")
+    axes[0].plot(best, error[best], "o", color=figures.COLORS[2], label="the oracle stops", markersize=7)
+    axes[0].legend()
+    return _image(
+        figure,
+        "Error of a chain and its held-out error against steps, with the steps of the rule and of the oracle.",
+    )
+
+
 EXPLORABLES = {
     "thought": Explorable(
         "Try it: a thought in two dimensions",
@@ -138,6 +162,12 @@ EXPLORABLES = {
         "Training eigenvalues 1/i^α, test eigenvalues 1/i^β, n = 30, an endless test prompt. Where training hardly showed "
         "what the test asks for (α = 1, β = 0), bars stand above 1 and the error grows; the other way round is slow and safe.",
         _spectra,
+    ),
+    "stop": Explorable(
+        "Try it: when to stop",
+        "One noisy prompt (d = 5, m = 20, σ = 2; training n = 10). Left: the error of the answer, which only the oracle sees. "
+        "Right: the error of labels held out of the prompt; the rule stops where it turns.",
+        _stop,
     ),
 }
 

@@ -292,7 +292,8 @@
       const first = Math.ceil(Math.log10(low) - 1e-9), last = Math.floor(Math.log10(high) + 1e-9);
       const stride = Math.max(1, Math.ceil((last - first) / 5)), found = [];
       for (let p = first; p <= last; p += stride) found.push(Math.pow(10, p));
-      return found;
+      if (last - first > 1) return found;
+      return [1, 2, 5].flatMap((f) => [first - 1, first, last].map((p) => f * Math.pow(10, p))).filter((v, i, all) => v >= low && v <= high && all.indexOf(v) === i);
     }
     const raw = (high - low) / 5, unit = Math.pow(10, Math.floor(Math.log10(raw)));
     const step = [1, 2, 5, 10].map((f) => f * unit).find((s) => s >= raw), found = [];
@@ -300,10 +301,9 @@
     return found;
   }
 
-  // The range of positive numbers for a log axis, in whole powers of ten and at most `most` of them.
+  // The range of positive numbers for a log axis, with some room and at most `most` powers of ten.
   tsl.decades = (values, most = 12) => {
-    const logs = values.filter((v) => v > 0 && Number.isFinite(v)).map(Math.log10);
-    const high = Math.min(8, Math.ceil(Math.max(...logs, 0.3))), low = Math.floor(Math.min(...logs, high - 1));
-    return [Math.pow(10, Math.max(low, high - most)), Math.pow(10, high)];
+    const kept = values.filter((v) => v > 0 && Number.isFinite(v)), high = Math.min(1e8, 1.5 * Math.max(...kept));
+    return [Math.max(Math.min(...kept, high / 4) / 1.5, high / Math.pow(10, most)), high];
   };
 })();
