@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 import torch
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -26,7 +27,7 @@ if str(ROOT) not in sys.path:  # `jupyter-book build .` without the package inst
 
 from matplotlib import pyplot as plt  # noqa: E402  (the project must be found first)
 
-from tsl import cot, covariance, errors, exact, figures, lsa, prompts, stopping, theory  # noqa: E402
+from tsl import advice, cot, covariance, errors, exact, figures, lsa, prompts, stopping, theory  # noqa: E402
 
 KIND: dict[str, Any] = {"dtype": torch.float64}
 
@@ -144,6 +145,38 @@ def _stop() -> str:
     )
 
 
+def _log() -> str:
+    """The report on a small log, as a table."""
+    rows = []
+    for question in range(40):
+        for level, right in (
+            ("low", question < 18),
+            ("medium", 2 <= question < 34),
+            ("high", 3 <= question < 35),
+        ):
+            rows.append({"question": question, "level": level, "correct": int(right)})
+    head = ("Levels", "Right", "Gained", "Lost", "Difference, interval", "Outcome")
+    lines = [
+        (
+            f"{c.source} → {c.target}",
+            f"{c.right_from:.1%} → {c.right_to:.1%} of {c.questions}",
+            c.gained,
+            c.lost,
+            f"{c.right_to - c.right_from:+.1%} ({c.low:+.1%} to {c.high:+.1%})",
+            c.outcome,
+        )
+        for c in advice.budget_helps(pd.DataFrame(rows)).comparisons
+    ]
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in line) + "</tr>" for line in lines
+    )
+    titles = "".join(f'<th scope="col">{title}</th>' for title in head)
+    return (
+        f'<div class="tsl-exp-wide" tabindex="0" role="region" aria-label="Comparisons"><table class="tsl-claim-table"><thead><tr>{titles}</tr></thead><tbody>{body}</tbody>'
+        "</table></div>"
+    )
+
+
 EXPLORABLES = {
     "thought": Explorable(
         "Try it: a thought in two dimensions",
@@ -168,6 +201,12 @@ EXPLORABLES = {
         "One noisy prompt (d = 5, m = 20, σ = 2; training n = 10). Left: the error of the answer, which only the oracle sees. "
         "Right: the error of labels held out of the prompt; the rule stops where it turns.",
         _stop,
+    ),
+    "log": Explorable(
+        "Try it: your log",
+        "A made-up log of 40 questions at three levels. On the page you can paste your own, with the columns question, "
+        "level and correct; the command “tsl diagnose LOG” does the same, and looks for copies and other faults besides.",
+        _log,
     ),
 }
 

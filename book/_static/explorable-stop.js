@@ -82,7 +82,7 @@
     const seen = tsl.panel(panels, "Error of labels held out of the prompt, which the rule sees, against thoughts");
     tsl.legend(place, [["blue", "this prompt's chain"], ["dot-red", "the rule stops here"], ["dot-green", "the oracle stops here"]]);
     const verdict = tsl.verdict(place);
-    const holder = tsl.element("div", { class: "tsl-exp-wide" }, place);
+    const holder = tsl.wide(place, "Errors of other prompts");
 
     function draw() {
       const set = controls.values(), now = state({ ...set, seed });

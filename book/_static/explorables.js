@@ -186,6 +186,8 @@
   };
 
   tsl.panels = (parent) => tsl.element("div", { class: "tsl-exp-panels" }, parent);
+  // A place for a table; where that is too wide for a phone, a finger or the arrow keys move it.
+  tsl.wide = (parent, label) => tsl.element("div", { class: "tsl-exp-wide", tabindex: 0, role: "region", "aria-label": label }, parent);
   tsl.verdict = (parent) => tsl.element("p", { class: "tsl-exp-verdict", "aria-live": "polite" }, parent);
 
   // What the colours and dashes of the panels mean: [[class of the line, text], …].
