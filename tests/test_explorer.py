@@ -447,3 +447,48 @@ def test_made_up_logs_say_what_they_promise(open_page, outcome):
     outcomes = page.get_attribute("#explore-log", "data-outcomes").split()
     assert outcomes[-1] == outcome
     assert not {"helps", "hurts"} - {outcome} & set(outcomes)
+
+
+# Mix two tasks
+
+
+@pytest.mark.parametrize(
+    ("weak", "angle", "share", "n", "turn"),
+    [
+        (0.1, 90, 0.0, 100, 90),
+        (0.1, 90, 0.1, 100, 90),
+        (0.3, 35, 0.7, 5, 60),
+        (0.02, 50, 0.4, 1000, 20),
+        (1.0, 45, 0.5, 20, 0),
+    ],
+)
+def test_mixture_and_what_diverges(open_page, weak, angle, share, n, turn):
+    setting = {"weak": weak, "angle": angle, "share": share, "n": n, "turn": turn}
+    found = open_page("mix").evaluate("s => tsl.mix.state(s)", setting)
+
+    def skewed(degrees):
+        c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+        axes = tensor([[c, -s], [s, c]])
+        return axes @ torch.diag(tensor([1.0, weak])) @ axes.mT
+
+    tasks, test = [skewed(0), skewed(angle)], skewed(turn)
+    gamma = theory.gamma_mixture(tasks, [1 - share, share], [n, n])
+    same(found["gamma"], gamma)
+    rates = torch.linalg.eigvals(torch.linalg.solve(gamma, test)).real
+    same(sorted(rate["re"] for rate in found["rates"]), rates.sort().values)
+    same(found["errors"], [theory.cot_error_limit(gamma, test, k) for k in range(21)], rel=1e-8)
+    for task, alone in zip(tasks, found["alone"], strict=True):
+        expected = [theory.cot_error_limit(theory.gamma(task, n), test, k) for k in range(21)]
+        same(alone, expected, rel=1e-8)
+    assert found["diverges"] == theory.overthinks((gamma + gamma.mT) / 2, test)
+    # What the picture claims: Σ sticks out of the ellipse of 2Γ exactly if thinking diverges.
+    assert found["diverges"] == bool(torch.linalg.eigvalsh(gamma + gamma.mT - test)[0] < 0)
+    torch.testing.assert_close(gamma, gamma.mT)
+
+
+def test_a_tenth_of_the_second_task_is_enough(open_page):
+    page = open_page("mix")
+    page.locator(".tsl-exp-try button", has_text="alone, on the second").click()
+    assert page.get_attribute("#explore-mix", "data-diverges") == "true"
+    page.locator(".tsl-exp-try button", has_text="one prompt in ten").click()
+    assert page.get_attribute("#explore-mix", "data-diverges") == "false"

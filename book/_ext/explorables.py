@@ -171,9 +171,33 @@ def _log() -> str:
         "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in line) + "</tr>" for line in lines
     )
     titles = "".join(f'<th scope="col">{title}</th>' for title in head)
-    return (
-        f'<div class="tsl-exp-wide" tabindex="0" role="region" aria-label="Comparisons"><table class="tsl-claim-table"><thead><tr>{titles}</tr></thead><tbody>{body}</tbody>'
-        "</table></div>"
+    wide = '<div class="tsl-exp-wide" tabindex="0" role="region" aria-label="Comparisons">'
+    table = f"<thead><tr>{titles}</tr></thead><tbody>{body}</tbody>"
+    return f'{wide}<table class="tsl-claim-table">{table}</table></div>'
+
+
+def _mix() -> str:
+    """Ellipses of two shares of a second task, and the errors on it."""
+    steps, n = 12, 100
+    tasks = [torch.diag(torch.tensor(spectrum, **KIND)) for spectrum in ([1.0, 0.1], [0.1, 1.0])]
+    turn = torch.linspace(0, 2 * math.pi, 100, **KIND)
+    circle = torch.stack([turn.cos(), turn.sin()])
+    figure, axes = figures.new(cols=3, height=2.9, width=8.4)
+    for ax, share in zip(axes, (0.0, 0.1), strict=False):
+        gamma = theory.gamma_mixture(tasks, [1 - share, share], [n, n])
+        ax.plot(*(tasks[1].sqrt() @ circle), color=figures.COLORS[3], label="Σ of the test")
+        figures.theory(ax, *((2 * gamma).clamp(min=0).sqrt() @ circle), label="2Γ")
+        ax.set(title=f"share π = {share}", aspect="equal", xlim=(-1.7, 1.7), ylim=(-1.7, 1.7))
+        limit = [theory.cot_error_limit(gamma, tasks[1], k) for k in range(steps + 1)]
+        figures.limit(
+            axes[2], range(steps + 1), limit, f"π = {share}", figures.COLORS[3 if share == 0 else 0]
+        )
+    axes[0].legend(loc="upper right")
+    axes[2].set(yscale="log", xlabel=figures.STEPS, ylabel=figures.ERROR)
+    axes[2].legend()
+    return _image(
+        figure,
+        "Ellipses of the test and of twice Gamma without and with a tenth of the second task, and the errors.",
     )
 
 
@@ -207,6 +231,12 @@ EXPLORABLES = {
         "A made-up log of 40 questions at three levels. On the page you can paste your own, with the columns question, "
         "level and correct; the command “tsl diagnose LOG” does the same, and looks for copies and other faults besides.",
         _log,
+    ),
+    "mix": Explorable(
+        "Try it: mix two tasks",
+        "Two tasks with eigenvalues 1 and 0.1 across each other, tested on the second, n = 100, an endless test prompt. Trained "
+        "on the first alone Σ sticks out of 2Γ and the error grows; a tenth of the second task is enough to stop that.",
+        _mix,
     ),
 }
 

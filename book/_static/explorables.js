@@ -65,15 +65,13 @@
     return [[first * c * c + second * s * s, (first - second) * c * s], [(first - second) * c * s, first * s * s + second * c * c]];
   };
 
-  // Eigenvalues of a 2 × 2 matrix, the farther from 1 first, as { re, im, vector }; the vector only where they are real.
+  // Eigenvalues of a product of two positive 2 × 2 matrices, which are real, with a vector each; the farther from 1 first.
   tsl.eigen2 = ([[a, b], [c, d]]) => {
-    const half = (a + d) / 2, disc = ((a - d) / 2) ** 2 + b * c;
-    if (disc < 0) return [1, -1].map((sign) => ({ re: half, im: sign * Math.sqrt(-disc), vector: null }));
+    const root = Math.sqrt(Math.max(((a - d) / 2) ** 2 + b * c, 0));
     return [1, -1].map((sign) => {
-      const re = half + sign * Math.sqrt(disc);
-      const pair = [[b, re - a], [re - d, c]].sort((p, q) => Math.hypot(...q) - Math.hypot(...p))[0];
-      const size = Math.hypot(...pair);
-      return { re, im: 0, vector: size > 1e-12 ? pair.map((v) => v / size) : sign > 0 ? [1, 0] : [0, 1] };
+      const re = (a + d) / 2 + sign * root;
+      const pair = [[b, re - a], [re - d, c]].sort((p, q) => Math.hypot(...q) - Math.hypot(...p))[0], size = Math.hypot(...pair);
+      return { re, vector: size > 1e-12 ? pair.map((v) => v / size) : sign > 0 ? [1, 0] : [0, 1] };
     }).sort((p, q) => Math.abs(1 - q.re) - Math.abs(1 - p.re));
   };
 
