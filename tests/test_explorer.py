@@ -5,23 +5,27 @@ Every explorable is opened as the book's directive writes it, from disk, and its
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
+import io
 import math
+import re
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from chromium import launch
+from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace, patch_docutils
 
 from tsl import advice, cot, covariance, errors, exact, lsa, paths, prompts, stopping, theory
 
 STATIC = paths.BOOK / "_static"
 KIND = {"dtype": torch.float64}
 
-spec = importlib.util.spec_from_file_location("explorables", paths.BOOK / "_ext" / "explorables.py")
-explorables = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(explorables)
+sys.path.insert(0, str(paths.BOOK / "_ext"))
+explorables = importlib.import_module("explorables")
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +121,60 @@ def test_its_buttons_change_what_it_says(open_page, name):
         button.click()
         said.add(page.inner_text(".tsl-exp-verdict"))
     assert len(said) >= 3
+
+
+def build(place, **pages):
+    """A small book of these pages, and what was said while it was made."""
+    for name, text in pages.items():
+        (place / f"{name}.md").write_text(text)
+    said = io.StringIO()
+    settings = {
+        "extensions": ["myst_parser", "explorables"],
+        "html_static_path": [str(STATIC)],
+        "root_doc": "explore",
+    }
+    with docutils_namespace(), patch_docutils():
+        Sphinx(
+            place, None, place / "html", place / "trees", "html", settings, status=None, warning=said
+        ).build()
+    return {name: (place / "html" / f"{name}.html").read_text() for name in pages}, said.getvalue()
+
+
+def test_only_pages_with_an_explorable_load_its_script_and_the_list_leads_there(tmp_path):
+    made, said = build(
+        tmp_path,
+        explore="# Try\n\n```{explorables}\n```\n\n```{toctree}\none\ntwo\nnone\n```\n",
+        one="# First\n\n```{explorable} stop\n```\n",
+        two="# Second\n\n```{explorable} log\n```\n\n```{explorable} mix\n```\n",
+        none="# Third\n",
+    )
+    assert not said
+    scripts = {name: set(re.findall(r"explorable[-a-z]*\.js", text)) for name, text in made.items()}
+    assert scripts["one"] == {"explorables.js", "explorable-stop.js"}
+    assert scripts["two"] == {"explorables.js", "explorable-log.js", "explorable-mix.js"}
+    assert scripts["none"] == scripts["explore"] == set()
+    for page, name in (("one", "stop"), ("two", "log"), ("two", "mix")):
+        assert f'href="{page}.html#explore-{name}"' in made["explore"]
+        assert f'id="explore-{name}"' in made[page]
+    assert "explore-thought" not in made["explore"]
+
+
+def test_two_explorables_of_a_page_do_not_get_in_each_others_way(tmp_path, browser):
+    build(tmp_path, explore="# Try\n\n```{explorable} spectra\n```\n\n```{explorable} stop\n```\n")
+    tab = browser.new_page()
+    tab.goto((tmp_path / "html" / "explore.html").as_uri())
+    ids = tab.evaluate("[...document.querySelectorAll('.tsl-exp [id]')].map(e => e.id)")
+    assert len(ids) == len(set(ids)) > 10
+    move(tab, "stop", noise=4)
+    assert tab.inner_text("#explore-stop output") == "2"
+    assert tab.inner_text("#explore-spectra output") == "1"
+    tab.close()
+
+
+def test_unknown_and_doubled_explorables_are_refused(tmp_path):
+    _, said = build(tmp_path, explore="# Try\n\n```{explorable} log\n```\n\n```{explorable} though\n```\n")
+    assert "explorable must be one of thought, phase" in said
+    assert "'though'" in said
 
 
 # A thought in two dimensions

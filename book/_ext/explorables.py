@@ -1,7 +1,7 @@
 """``{explorable} NAME``: something to try on a page, with a figure or table in its place on paper and without scripts.
 
-A page that has one loads ``_static/explorables.js`` and ``_static/explorable-NAME.js``, other pages load neither. What stands
-for it is made here from `tsl`, so it needs no browser.
+``{explorables}`` lists those of the book, with links. A page that has one loads ``_static/explorables.js`` and
+``_static/explorable-NAME.js``, other pages load neither. What stands for it is made here from `tsl`, so it needs no browser.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,9 +34,10 @@ KIND: dict[str, Any] = {"dtype": torch.float64}
 
 
 class Explorable(NamedTuple):
-    """What a page says of an explorable: its title, what its static stand-in shows, and how that is made."""
+    """What a page says of an explorable: its title, what to do with it, what its static stand-in shows, and how that is made."""
 
     title: str
+    todo: str
     caption: str
     still: Callable[[], str]
 
@@ -203,37 +205,47 @@ def _mix() -> str:
 
 EXPLORABLES = {
     "thought": Explorable(
-        "Try it: a thought in two dimensions",
+        "A thought in two dimensions",
+        "Drag w*, turn the training data, shorten the prompt: the chain of answers converges, zigzags or "
+        "explodes, and one eigenvalue of Γ⁻¹Σ̂ decides.",
         "Chains of answers on the contours of the loss; the star is w*. Training on what is tested (left) converges; on weaker "
         "features (middle) it oversteps and still arrives; on other directions (right) it leaves.",
         _thought,
     ),
     "phase": Explorable(
-        "Try it: the phase diagram as a controller",
+        "The phase diagram as a controller",
+        "Click a pair (d/m, d/n): the spectrum against 2g, and how far median, exact mean and scaling law part.",
         "Left: the phases for d = 20, with their boundary (dashed) and a point in each. Right: the exact mean error there "
         "(dashed) and the scaling law (dotted; below 10⁻⁶ cut off), which ignores m and falls far below.",
         _phase,
     ),
     "spectra": Explorable(
-        "Try it: training and test spectra",
+        "Training and test spectra",
+        "Two spectra, n, m and k: thinking buys the faint directions, or blows up those that training hardly "
+        "showed.",
         "Training eigenvalues 1/i^α, test eigenvalues 1/i^β, n = 30, an endless test prompt. Where training hardly showed "
         "what the test asks for (α = 1, β = 0), bars stand above 1 and the error grows; the other way round is slow and safe.",
         _spectra,
     ),
     "stop": Explorable(
-        "Try it: when to stop",
+        "When to stop",
+        "Noise, a short prompt, another prompt: where the held-out rule stops, where the oracle would, and what "
+        "it costs.",
         "One noisy prompt (d = 5, m = 20, σ = 2; training n = 10). Left: the error of the answer, which only the oracle sees. "
         "Right: the error of labels held out of the prompt; the rule stops where it turns.",
         _stop,
     ),
     "log": Explorable(
-        "Try it: your log",
+        "Your log",
+        "Paste or drop answers of your own model: gained, lost, an interval and a verdict. Nothing leaves the "
+        "page.",
         "A made-up log of 40 questions at three levels. On the page you can paste your own, with the columns question, "
         "level and correct; the command “tsl diagnose LOG” does the same, and looks for copies and other faults besides.",
         _log,
     ),
     "mix": Explorable(
-        "Try it: mix two tasks",
+        "Mix two tasks",
+        "The angle of two tasks and the share of the second: 2Γ against Σ, and how little of a task is enough.",
         "Two tasks with eigenvalues 1 and 0.1 across each other, tested on the second, n = 100, an endless test prompt. Trained "
         "on the first alone Σ sticks out of 2Γ and the error grows; a tenth of the second task is enough to stop that.",
         _mix,
@@ -244,7 +256,7 @@ EXPLORABLES = {
 def markup(name: str, static: str) -> str:
     """HTML of an explorable; `static` leads from its page to the folder of scripts and ends with a slash."""
     about = EXPLORABLES[name]
-    title = html.escape(about.title)
+    title = html.escape(f"Try it: {about.title[0].lower()}{about.title[1:]}")
     return (
         f'<link rel="stylesheet" href="{static}explorables.css">'
         f'<div class="tsl-exp" id="explore-{name}" data-explorable="{name}" role="group" aria-label="{title}">'
@@ -257,20 +269,76 @@ def markup(name: str, static: str) -> str:
     )
 
 
+def _placed(env: BuildEnvironment) -> dict[str, str]:
+    """Page of each explorable, by name."""
+    if not hasattr(env, "explorables"):
+        env.explorables = {}
+    return env.explorables
+
+
 class ExplorableDirective(SphinxDirective):
     """``{explorable} NAME``, NAME one of `EXPLORABLES`."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        name = self.arguments[0]
+        name, page = self.arguments[0], self.env.docname
         if name not in EXPLORABLES:
             raise self.error(f"explorable must be one of {', '.join(EXPLORABLES)}, got {name!r}")
-        depth = self.env.docname.count("/")
-        return [nodes.raw("", markup(name, "../" * depth + "_static/"), format="html")]
+        if _placed(self.env).setdefault(name, page) != page:
+            raise self.error(f"explorable {name} stands on page {_placed(self.env)[name]} already")
+        return [nodes.raw("", markup(name, "../" * page.count("/") + "_static/"), format="html")]
+
+
+class explorable_list(nodes.General, nodes.Element):
+    """Where the list of explorables goes once all pages are read."""
+
+
+class ListDirective(SphinxDirective):
+    """``{explorables}``: a list of what can be tried, with links to where it stands."""
+
+    def run(self) -> list[nodes.Node]:
+        return [explorable_list()]
+
+
+def fill_lists(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """Write the list, now that every page is known."""
+    env, builder = app.env, app.builder
+    for place in list(doctree.findall(explorable_list)):
+        rows = []
+        for name, about in EXPLORABLES.items():
+            if (found := _placed(env).get(name)) is not None:
+                address = f"{builder.get_relative_uri(page, found)}#explore-{name}"
+                where = html.escape(env.titles[found].astext())
+                rows.append(
+                    f'<li><p><a href="{address}">{html.escape(about.title)}</a> ({where}). {html.escape(about.todo)}</p></li>'
+                )
+        place.replace_self(nodes.raw("", f"<ul>{''.join(rows)}</ul>" if rows else "", format="html"))
+
+
+def forget(app: Sphinx, env: BuildEnvironment, page: str) -> None:
+    """A page is read again: what stood on it may have left."""
+    for name in [name for name, found in _placed(env).items() if found == page]:
+        del env.explorables[name]
+
+
+def merge(app: Sphinx, env: BuildEnvironment, pages: list[str], other: BuildEnvironment) -> None:
+    """Take over what another process has read."""
+    _placed(env).update({name: page for name, page in _placed(other).items() if page in pages})
+
+
+def lists_again(app: Sphinx, env: BuildEnvironment) -> list[str]:
+    """Pages with a list are written anew with every build: what they list stands on others."""
+    return [page for page in env.found_docs if page.endswith("explore")]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Register the directive."""
+    """Register the directives."""
     app.add_directive("explorable", ExplorableDirective)
-    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+    app.add_directive("explorables", ListDirective)
+    app.add_node(explorable_list)
+    app.connect("doctree-resolved", fill_lists)
+    app.connect("env-purge-doc", forget)
+    app.connect("env-merge-info", merge)
+    app.connect("env-updated", lists_again)
+    return {"version": "2", "env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}
