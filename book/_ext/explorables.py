@@ -157,15 +157,15 @@ def _log() -> str:
             ("high", 3 <= question < 35),
         ):
             rows.append({"question": question, "level": level, "correct": int(right)})
-    head = ("Levels", "Right", "Gained", "Lost", "Difference, interval", "Outcome")
+    head = ("Levels", "Difference, interval", "Outcome", "Gained", "Lost", "Right")
     lines = [
         (
             f"{c.source} → {c.target}",
-            f"{c.right_from:.1%} → {c.right_to:.1%} of {c.questions}",
-            c.gained,
-            c.lost,
             f"{c.right_to - c.right_from:+.1%} ({c.low:+.1%} to {c.high:+.1%})",
             c.outcome,
+            c.gained,
+            c.lost,
+            f"{c.right_from:.1%} → {c.right_to:.1%} of {c.questions}",
         )
         for c in advice.budget_helps(pd.DataFrame(rows)).comparisons
     ]
@@ -235,6 +235,13 @@ EXPLORABLES = {
         "Right: the error of labels held out of the prompt; the rule stops where it turns.",
         _stop,
     ),
+    "mix": Explorable(
+        "Mix two tasks",
+        "The angle of two tasks and the share of the second: 2Γ against Σ, and how little of a task is enough.",
+        "Two tasks with eigenvalues 1 and 0.1 across each other, tested on the second, n = 100, an endless test prompt. Trained "
+        "on the first alone Σ sticks out of 2Γ and the error grows; a tenth of the second task is enough to stop that.",
+        _mix,
+    ),
     "log": Explorable(
         "Your log",
         "Paste or drop answers of your own model: gained, lost, an interval and a verdict. Nothing leaves the "
@@ -242,13 +249,6 @@ EXPLORABLES = {
         "A made-up log of 40 questions at three levels. On the page you can paste your own, with the columns question, "
         "level and correct; the command “tsl diagnose LOG” does the same, and looks for copies and other faults besides.",
         _log,
-    ),
-    "mix": Explorable(
-        "Mix two tasks",
-        "The angle of two tasks and the share of the second: 2Γ against Σ, and how little of a task is enough.",
-        "Two tasks with eigenvalues 1 and 0.1 across each other, tested on the second, n = 100, an endless test prompt. Trained "
-        "on the first alone Σ sticks out of 2Γ and the error grows; a tenth of the second task is enough to stop that.",
-        _mix,
     ),
 }
 

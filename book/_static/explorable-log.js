@@ -281,11 +281,11 @@
       if (!comparisons.length) return;
       const table = tsl.element("table", { class: "tsl-claim-table" }, holder), many = comparisons.some((c) => c.model || c.benchmark);
       const head = tsl.element("tr", {}, tsl.element("thead", {}, table)), body = tsl.element("tbody", {}, table);
-      for (const name of [...(many ? ["Log"] : []), "Levels", "Right", "Gained", "Lost", "Difference, interval", "Outcome"]) tsl.element("th", { scope: "col" }, head, name);
+      for (const name of [...(many ? ["Log"] : []), "Levels", "Difference, interval", "Outcome", "Gained", "Lost", "Right"]) tsl.element("th", { scope: "col" }, head, name);
       for (const c of comparisons) {
         const row = tsl.element("tr", {}, body), needed = c.needed ? `: about ${c.needed} questions would decide` : "";
-        const cells = [`${c.from} → ${c.to}`, `${(100 * c.right_from).toFixed(1)} → ${(100 * c.right_to).toFixed(1)} % of ${c.questions}`, c.gained, c.lost,
-          `${percent(c.right_to - c.right_from)} (${percent(c.low)} to ${percent(c.high)})`, c.outcome + needed];
+        const cells = [`${c.from} → ${c.to}`, `${percent(c.right_to - c.right_from)} (${percent(c.low)} to ${percent(c.high)})`, c.outcome + needed,
+          c.gained, c.lost, `${(100 * c.right_from).toFixed(1)} → ${(100 * c.right_to).toFixed(1)} % of ${c.questions}`];
         for (const text of [...(many ? [[c.model, c.benchmark].filter(Boolean).join(" on ")] : []), ...cells]) tsl.element("td", {}, row, text);
       }
       box.dataset.outcomes = comparisons.map((c) => c.outcome).join(" ");

@@ -115,8 +115,9 @@
     const map = tsl.panel(panels, "Phase diagram: d/m across, d/n upwards", { interactive: true });
     const bulk = tsl.panel(panels, "Spectrum of the prompt's covariance against twice g");
     const curve = tsl.panel(panels, "Error against steps of thinking");
-    tsl.legend(place, [["dot-amber", "here: click, drag, or use the arrow keys"], ["blue", "sampled: spectrum, median error"], ["theory", "predicted: boundary, Marchenko–Pastur, exact mean error"], ["bound", "scaling law"], ["red", "2g: modes beyond it grow"]]);
-    const verdict = tsl.verdict(place);
+    const words = tsl.element("div", {}, panels); // the fourth of four places
+    tsl.legend(words, [["dot-amber", "here: click, drag, or use the arrow keys"], ["blue", "sampled: spectrum, median error"], ["theory", "predicted: boundary, Marchenko–Pastur, exact mean error"], ["bound", "scaling law"], ["red", "2g: modes beyond it grow"]]);
+    const verdict = tsl.verdict(words);
     const handle = tsl.handle("point", go, (a, b) => go(at[0] * 1.15 ** a, at[1] * 1.15 ** b));
     let pens;
     map.svg.addEventListener("click", (event) => go(...pens.at(event)));
