@@ -171,8 +171,20 @@ def test_two_explorables_of_a_page_do_not_get_in_each_others_way(tmp_path, brows
     tab.close()
 
 
+def test_every_explorable_stands_in_one_chapter():
+    sources = [path.read_text() for path in (paths.ROOT / "notebooks").glob("[0-9][0-9]_*.md")]
+    found = [
+        name for text in sources for name in re.findall(r"^```\{explorable\} (\w+)$", text, re.MULTILINE)
+    ]
+    assert sorted(found) == sorted(explorables.EXPLORABLES)
+
+
 def test_unknown_and_doubled_explorables_are_refused(tmp_path):
-    _, said = build(tmp_path, explore="# Try\n\n```{explorable} log\n```\n\n```{explorable} though\n```\n")
+    pages = {"explore": "# Try\n\n```{explorable} though\n```\n\n```{toctree}\na\nb\n```\n"}
+    _, said = build(
+        tmp_path, **pages, a="# A\n\n```{explorable} log\n```\n", b="# B\n\n```{explorable} log\n```\n"
+    )
+    assert "explorable log stands on page a already" in said
     assert "explorable must be one of thought, phase" in said
     assert "'though'" in said
 
