@@ -373,7 +373,8 @@ def test_page_says_when_thinking_hurts(open_page, alpha, beta):
 
 
 @pytest.mark.parametrize(
-    ("alpha", "beta", "n", "m"), [(1.0, 1.0, 20, 200), (1.0, 0.0, 30, 20), (0.5, 0.2, 50, 5)]
+    ("alpha", "beta", "n", "m"),
+    [(1.0, 1.0, 20, 200), (1.0, 0.0, 30, 20), (0.5, 0.2, 50, 5), (0.0, 0.0, 50, 15)],
 )
 def test_sampled_prompts_under_the_sliders(open_page, alpha, beta, n, m):
     page = open_page("spectra")
@@ -417,6 +418,15 @@ def test_rule_and_oracle_on_a_prompt(open_page, noise, m, n, seed):
     torch.testing.assert_close(tensor(found["score"]), score[0], rtol=1e-6, atol=1e-15)
     assert found["rule"] == stopping.first_turn(score, patience=2)
     assert found["oracle"] == error.argmin()
+
+
+def test_rule_waits_as_long_as_the_package_says(open_page):
+    drawn = "Array.from({length: 150}, (_, s) => tsl.stop.judge(tsl.stop.prompt(6, 1, tsl.random(s)), tsl.stop.scale(20, 1)))"
+    found = open_page("stop").evaluate(drawn)
+    score = tensor([prompt["score"] for prompt in found])
+    waited = stopping.first_turn(score, patience=2)
+    assert [prompt["rule"] for prompt in found] == waited.tolist()
+    assert (waited != stopping.first_turn(score)).any()  # a rule that waits one step less would show
 
 
 def test_prompts_to_stop_on_err_as_those_of_the_package(open_page):
