@@ -23,6 +23,8 @@ from sphinx.transforms import SphinxTransform
 from sphinx.util import logging
 from tslbook import _Generated
 
+from tsl import claims
+
 log = logging.getLogger(__name__)
 
 NOTATION, GLOSSARY = "book/notation", "book/glossary"
@@ -37,7 +39,7 @@ _SIGN = {
 
 def plain(tex: str) -> str:
     r"""Read mathematics aloud on paper: ``\hat\Sigma`` is Σ̂, ``w^*`` is w*; what stays unreadable is an ellipsis."""
-    text = re.sub(r"\\frac\s*(\{[^{}]*\}|\w)\s*(\{[^{}]*\}|\w)", r"\1/\2", tex.strip().strip("\\()[]$"))
+    text = re.sub(r"\\frac\s*(\{[^{}]*\}|\w)\s*(\{[^{}]*\}|\w)", r"\1/\2", re.sub(r"^\s*\\[(\[]|\\[)\]]\s*$|\$", "", tex))
     text = re.sub(r"\\(?:mathrm|operatorname|mathbb|mathcal|text|bar|tilde|[bB]igg?[lr]?|left|right)\b", "", text)
     text = re.sub(r"\\[A-Za-z]+|\\.", lambda name: (_LETTER | _SIGN).get(name[0], name[0]), text)
     text = re.sub(r"\\hat\s*\{?(\w)\}?", "\\1\u0302", text)
@@ -65,11 +67,11 @@ class Symbols(SphinxTransform):
             if not signs:
                 continue
             tex = [part for sign in signs for part in re.split(r",\s+", sign)]
-            name = "symbol-" + nodes.make_id(re.sub(r"[\\^*]", " ", tex[0])) + ("-hat" if "hat" in tex[0] else "")
+            name = "symbol-" + nodes.make_id(re.sub(r"[\\^*]", " ", tex[0]))
             row["ids"].append(_fresh(name, taken))
             taken.add(row["ids"][0])
             row["symbols"] = tex
-            words = {form for sign in tex for form in (plain(sign), _named(sign))}
+            words = {form for sign in tex for form in (plain(sign), "" if "^{-1}" in sign else _named(sign)) if form}
             entries = [("single", word, row["ids"][0], "main", None) for word in sorted(words)]
             table = row.parent
             while not isinstance(table, nodes.table):
@@ -79,7 +81,7 @@ class Symbols(SphinxTransform):
 
 def _named(tex: str) -> str:
     """A symbol as one types it: the names of its letters."""
-    return " ".join(re.sub(r"\\mathrm|[{}_^*\\]", " ", tex).split())
+    return " ".join(re.sub(r"\\mathrm|\([^)]*\)|\^\{-1\}|[{}_^*\\]", " ", tex).split())
 
 
 def _fresh(name: str, taken: set[str]) -> str:
@@ -94,11 +96,7 @@ class Subjects(SphinxTransform):
     default_priority = 800
 
     def apply(self, **kwargs: Any) -> None:
-        path = Path(self.env.srcdir) / "book" / "subjects.yml"
-        if not path.exists():
-            return
-        self.env.note_dependency(str(path))
-        for subject, labels in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+        for subject, labels in _subjects(self.app).items():
             for rank, label in enumerate(labels):
                 # "main" for the place to begin at: the search puts it first.
                 here = self.document.nameids.get(label)
@@ -128,14 +126,14 @@ def _symbols(app: Sphinx) -> dict[str, tuple[str, str]]:
     """Anchor and meaning of each symbol."""
     if not hasattr(app.builder, "tsl_symbols"):
         app.builder.tsl_symbols = {
-            key(sign): (row["ids"][0], _spoken(row[1]))
+            key(sign): (row["ids"][0], spoken(row[1]))
             for row in app.env.get_doctree(NOTATION).findall(nodes.row)
             for sign in row.get("symbols", [])
         }
     return dict(app.builder.tsl_symbols)
 
 
-def _spoken(node: nodes.Node) -> str:
+def spoken(node: nodes.Node) -> str:
     """Text of a node with its mathematics readable."""
     texts = (plain(part.astext()) if isinstance(part.parent, nodes.math) else part.astext() for part in node.findall(nodes.Text))
     return " ".join("".join(texts).split())
@@ -198,15 +196,25 @@ def fill_index(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 
 
 def _subjects(app: Sphinx) -> dict[str, list[str]]:
+    """Subjects with their labels, and the claims with theirs: one looks for C5, too."""
     path = Path(app.srcdir) / "book" / "subjects.yml"
-    return dict(yaml.safe_load(path.read_text(encoding="utf-8"))) if path.exists() else {}
+    if not path.exists():
+        return {}
+    ledger = claims.load(path.with_name("claims.yml"))
+    subjects: dict[str, list[str]] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return subjects | {name: [claim.label] for name, claim in ledger.items()}
 
 
 def _name(app: Sphinx, address: str) -> str:
-    """Name of a page: a chapter's number, another page's title."""
-    docname = urldefrag(address)[0].removesuffix(".html")
-    number = re.match(r"notebooks/(\d\d)_", docname)
-    return f"chapter {int(number[1])}" if number else app.env.titles[docname].astext()
+    """Name of a place: the number of a chapter's section, another page's title."""
+    page, anchor = urldefrag(address)
+    docname = page.removesuffix(".html")
+    numbers = app.env.toc_secnumbers.get(docname, {})
+    for section in app.env.get_doctree(docname).findall(nodes.section):
+        number = numbers.get(f"#{section['ids'][0]}")
+        if anchor in section["ids"] and number:
+            return "section " + ".".join(map(str, number))
+    return app.env.titles[docname].astext()
 
 
 # What a link leads to, and what a search finds: both from the finished pages.
@@ -277,7 +285,7 @@ def _snippet(article: Tag, anchors: dict[str, dict[str, Tag]], page: str, anchor
     if target is None:
         return ""
     if target.name == "tr" and (cells := target.find_all("td")):
-        return f"<p>{_clean(cells[1]).decode_contents()}</p>"
+        return _clean(cells[1]).decode_contents()
     if target.name == "figure":
         image, words = target.select_one("img"), target.select_one(".caption-text")
         picture = f'<img src="{image["src"]}" alt="">' if image else ""
@@ -321,7 +329,8 @@ def _moved(text: str, source: str, page: str) -> str:
 def _prose(article: Tag) -> Iterator[tuple[str, str]]:
     """Paragraphs of a page, each with the anchors of its sections, and with mathematics that can be read."""
     for part in article.select("p, dd, li, figcaption, td"):
-        if part.find(["p", "ul", "ol", "dl"]) or part.find_parent(["pre", "figcaption"]):
+        inside = part.find(["p", "ul", "ol", "dl"]) or part.find_parent(["pre", "figcaption"])
+        if inside or "admonition-title" in (part.get("class") or []):
             continue
         copy = BeautifulSoup(str(part), "html.parser")
         for math in copy.select(".math"):
@@ -329,7 +338,8 @@ def _prose(article: Tag) -> Iterator[tuple[str, str]]:
         words = " ".join(copy.get_text().split())
         if len(words) > 20:
             above = [part, *part.find_parents(["section", "tr", "dl"])]
-            names = [str(one["id"]) for one in above if one.get("id")]
+            entry = part.find_previous("dt", id=True) if part.find_parent("dd") else None
+            names = [str(one["id"]) for one in [entry, *above] if one is not None and one.get("id")]
             names += [str(one["id"]) for one in above for one in one.find_all("span", id=True, recursive=False)]
             yield " ".join(names), words
 
@@ -337,8 +347,8 @@ def _prose(article: Tag) -> Iterator[tuple[str, str]]:
 def search_page(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
     """Scripts of the search page: the prose of all pages, and what makes results of it."""
     if page == "search":
-        app.add_js_file("prose.js", priority=900)
-        app.add_js_file("search.js", priority=901)
+        app.add_js_file("prose.js", loading_method="defer")
+        app.add_js_file("search.js", loading_method="defer")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 from docutils import nodes
-from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxRole
+from finding import plain, spoken
 from tslbook import _Generated, _chip, _chips, _verdict, notebooks, opening
 
 from tsl import claims, paths, texts
@@ -30,21 +30,18 @@ class Chains(_Generated):
 
         helped, harmed = (float(mean[-1]) / two.DIMENSION for _, mean in two.chains().values())
         caption = (
-            f"The same model and the same number of thoughts. Tested on what it was trained on, {two.STEPS} thoughts leave "
-            f"{texts.percent(helped, 1)} of the error of not trying at all; tested on directions that training hardly showed, "
-            f"they multiply it by {texts.number(float(f'{harmed:.2g}'))}. Points are means over {texts.number(two.PROMPTS)} prompts with 95 % intervals; "
-            f"the dashed lines are what theory says they are. (Dimension {two.DIMENSION}; trained on eigenvalues $1/i$ with prompts of "
-            f"{two.TRAINING} examples; tested on prompts of {two.TESTING}, with the same eigenvalues or with equal ones.)"
+            f"One model, the same number of thoughts. {two.STEPS} thoughts leave {texts.percent(helped, 1)} of the error where the test is "
+            f"like training, and multiply it by {texts.number(float(f'{harmed:.2g}'))} where the test asks for directions that training hardly "
+            f"showed. Points are means over {texts.number(two.PROMPTS)} prompts with 95\u00a0% intervals; dashed lines are what theory says they must be. "
+            f"(Dimension {two.DIMENSION}; eigenvalues $1/i$ and {two.TRAINING} examples in training; in the tests {two.TESTING} examples, and the same or equal eigenvalues.)"
         )
         figure = nodes.figure(classes=["tsl-face"])
         alt = (
             "Error on a logarithmic scale against steps of thinking. One curve falls at each step, the other rises at each step; "
             "measured points lie on dashed predicted lines."
         )
-        figure += self.html(f'<img src="../_static/chains.svg" width="690" height="380" alt="{alt}">')
-        legend = nodes.caption()
-        legend += self.myst(caption).children[0].children
-        figure += legend
+        figure += self.html(f'<img src="../_static/chains.svg" width="690" height="310" alt="{alt}">')
+        figure += nodes.legend("", *self.myst(caption).children)
         return [figure]
 
 
@@ -54,7 +51,7 @@ def pictures(app: Sphinx, problem: Exception | None) -> None:
         return
     import two_chains
 
-    two_chains.save(Path(app.outdir) / "_static", app.config.project, SUBTITLE)
+    two_chains.save(Path(app.outdir) / "_static", app.config.html_title, SUBTITLE)
     _front_door(app)
 
 
@@ -67,7 +64,7 @@ def _front_door(app: Sphinx) -> None:
     (Path(app.outdir) / "index.html").write_text(
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n{head}\n'
         f'<meta http-equiv="Refresh" content="0; url={first}.html"></head>\n'
-        f'<body><a href="{first}.html">{html.escape(app.config.project)}</a></body></html>\n',
+        f'<body><a href="{first}.html">{html.escape(app.config.html_title)}</a></body></html>\n',
         encoding="utf-8",
     )
 
@@ -81,7 +78,7 @@ def describe(app: Sphinx, page: str, template: str, context: dict[str, Any], doc
         context["docstitle"] = SUBTITLE
     chapter = notebooks(Path(app.srcdir)).get(page.split("/")[-1], {})
     words = _plain(" ".join(opening(chapter) or ())) or _first_paragraph(doctree)
-    title = context["title"] if first else f"{context['title']} — {app.config.project}"
+    title = context["title"] if first else f"{context['title']} — {app.config.html_title}"
     base = (app.config.html_baseurl or "").rstrip("/")
     up = f"{base}/" if base else "../" * page.count("/")
     tags = {"og:type": "article", "og:title": re.sub("<[^>]+>", "", title), "og:description": words}
@@ -96,11 +93,12 @@ def describe(app: Sphinx, page: str, template: str, context: dict[str, Any], doc
 
 def _first_paragraph(doctree: nodes.document) -> str:
     found = next(iter(doctree.findall(nodes.paragraph)), None)
-    return _plain(found.astext()) if found is not None else ""
+    return _plain(spoken(found)) if found is not None else ""
 
 
 def _plain(text: str) -> str:
     """Text without markup, cut after a word at about the length that is shown."""
+    text = re.sub(r"\$([^$]+)\$", lambda tex: plain(tex[1]), text)
     text = re.sub(r"\{[\w:]+\}`([^`<]*?)( <[^`]*)?`|\[([^\]]*)\]\([^)]*\)", r"\1\3", text)
     text = " ".join(re.sub(r"[*`$\\]", "", text).split())
     return text if len(text) <= 240 else text[:240].rsplit(" ", 1)[0] + " …"
@@ -201,8 +199,6 @@ class Check(SphinxRole):
 
 class Citation(_Generated):
     """``{how-to-cite}``: the entries for this book and for the paper, from CITATION.cff."""
-
-    option_spec = {"paper": directives.unchanged}  # noqa: RUF012  (docutils' own convention)
 
     def run(self) -> list[nodes.Node]:
         file = paths.ROOT / "CITATION.cff"

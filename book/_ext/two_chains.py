@@ -32,17 +32,17 @@ def chains() -> dict[str, tuple[Any, Any]]:
 
 def draw(ax: Any, found: dict[str, tuple[Any, Any]], size: float) -> None:
     """Both chains in one panel: points with intervals are measured means, the dashed line is the prediction."""
-    words = {"helps": "tested on what it was trained on", "hurts": "tested on what training lacked"}
+    words = {"helps": "tested on what it was trained on:\nthinking helps", "hurts": "tested on what training lacked:\nthinking hurts"}
     steps = range(STEPS + 1)
     for color, (name, (sampled, mean)) in zip((figures.COLORS[0], figures.COLORS[3]), found.items(), strict=True):
         figures.points(ax, list(steps), *errors.mean_interval(sampled), color=color)
         figures.theory(ax, list(steps), mean)
-        up = name == "hurts"
-        ax.annotate(
-            words[name], (3.1, float(mean[3])), (-8, 8) if up else (8, 6), textcoords="offset points",
-            ha="right" if up else "left", color=color, fontsize=size, fontweight="bold",
-        )  # fmt: skip
-    ax.set(yscale="log", xlabel=figures.STEPS, ylabel="squared error, mean", xticks=list(steps))
+        x, y = (2.8, 1.5e4) if name == "hurts" else (5.1, 1.6)
+        ax.text(x, y, words[name], ha="right", va="center", color=color, fontsize=size, fontweight="bold")
+    ax.plot([], [], "o", color=figures.GREY, label="measured")
+    figures.theory(ax, [], [], label="predicted")
+    ax.legend(loc="lower left", fontsize=size)
+    ax.set(yscale="log", xlabel=figures.STEPS, ylabel="mean squared error", ylim=(0.01, 3e6), xticks=list(steps))
 
 
 
@@ -50,7 +50,7 @@ def save(place: Path, title: str, subtitle: str) -> None:
     """Write the figure and the card that other sites show for a link to the book into a folder."""
     found = chains()
     with rc_context({"svg.hashsalt": "tsl", "svg.fonttype": "path"}):
-        figure, ax = figures.new(height=3.8, width=6.9)
+        figure, ax = figures.new(height=3.1, width=6.9)
         draw(ax, found, 10)
         figure.savefig(place / "chains.svg", metadata={"Date": None})
         card, ax = figures.new(height=6.3, width=12)

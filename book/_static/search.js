@@ -12,7 +12,7 @@ if (window.tslProse) {
     const hits = text => words.filter(word => text.toLowerCase().includes(word)).length;
     const here = anchor ? all.filter(([ids]) => ids.split(" ").includes(anchor.slice(1))) : [];
     const order = list => [...list].sort((a, b) => hits(b[1]) - hits(a[1]))[0]; // a stable sort: the first of the best
-    const best = [here, all].map(order).find(one => one && hits(one[1])) || here[0] || all[0];
+    const best = order(here) || order(all);
     if (!best) return null;
     const text = best[1], at = Math.max(0, ...words.map(word => text.toLowerCase().indexOf(word)));
     const start = at < 160 ? 0 : text.lastIndexOf(" ", at - 100) + 1;
@@ -22,6 +22,7 @@ if (window.tslProse) {
     summary.textContent = (start ? "… " : "") + text.slice(start, end) + (end < text.length ? " …" : "");
     return summary;
   };
-  // Where several pages name a word, the chapter that treats it comes before the glossary that explains it.
-  Scorer.score = ([name, , , , score]) => score - (name === "book/glossary" ? 1 : 0);
+  // Where several pages name a word, the chapter that treats it comes before the glossary that explains it; the index comes last.
+  const later = { "book/glossary": 1, "book/subject_index": 200 };
+  Scorer.score = ([name, , , , score]) => score - (later[name] || 0);
 }
