@@ -13,7 +13,9 @@ from tsl import cli
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FIRST_PAGE = (ROOT / "book" / "intro.md").read_text(encoding="utf-8")
-RECIPES = [recipe for text in (README, FIRST_PAGE) for recipe in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
+RECIPES = [
+    recipe for text in (README, FIRST_PAGE) for recipe in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+]
 SAYS = ["helps", "strong x1", "hurts"] * 2
 
 

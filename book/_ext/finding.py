@@ -28,7 +28,23 @@ from tsl import claims
 log = logging.getLogger(__name__)
 
 NOTATION, GLOSSARY = "book/notation", "book/glossary"
-_GREEK = "alpha beta gamma delta eta lambda pi rho sigma tau kappa Gamma Lambda Sigma Delta".split()
+_GREEK = [
+    "alpha",
+    "beta",
+    "gamma",
+    "delta",
+    "eta",
+    "lambda",
+    "pi",
+    "rho",
+    "sigma",
+    "tau",
+    "kappa",
+    "Gamma",
+    "Lambda",
+    "Sigma",
+    "Delta",
+]
 _LETTER = dict(zip((f"\\{name}" for name in _GREEK), "αβγδηλπρστκΓΛΣΔ", strict=True))
 _SIGN = {
     "\\to": "→", "\\infty": "∞", "\\le": "≤", "\\ge": "≥", "\\cdot": "·", "\\times": "×", "\\approx": "≈", "\\propto": "∝",
@@ -39,8 +55,14 @@ _SIGN = {
 
 def plain(tex: str) -> str:
     r"""Read mathematics aloud on paper: ``\hat\Sigma`` is Σ̂, ``w^*`` is w*; what stays unreadable is an ellipsis."""
-    text = re.sub(r"\\frac\s*(\{[^{}]*\}|\w)\s*(\{[^{}]*\}|\w)", r"\1/\2", re.sub(r"^\s*\\[(\[]|\\[)\]]\s*$|\$", "", tex))
-    text = re.sub(r"\\(?:mathrm|operatorname|mathbb|mathcal|text|bar|tilde|[bB]igg?[lr]?|left|right)\b", "", text)
+    text = re.sub(
+        r"\\frac\s*(\{[^{}]*\}|\w)\s*(\{[^{}]*\}|\w)",
+        r"\1/\2",
+        re.sub(r"^\s*\\[(\[]|\\[)\]]\s*$|\$", "", tex),
+    )
+    text = re.sub(
+        r"\\(?:mathrm|operatorname|mathbb|mathcal|text|bar|tilde|[bB]igg?[lr]?|left|right)\b", "", text
+    )
     text = re.sub(r"\\[A-Za-z]+|\\.", lambda name: (_LETTER | _SIGN).get(name[0], name[0]), text)
     text = re.sub(r"\\hat\s*\{?(\w)\}?", "\\1\u0302", text)
     text = text.replace("^*", "*").replace("^{-1}", "⁻¹").replace("^2", "²")
@@ -71,7 +93,12 @@ class Symbols(SphinxTransform):
             row["ids"].append(_fresh(name, taken))
             taken.add(row["ids"][0])
             row["symbols"] = tex
-            words = {form for sign in tex for form in (plain(sign), "" if "^{-1}" in sign else _named(sign)) if form}
+            words = {
+                form
+                for sign in tex
+                for form in (plain(sign), "" if "^{-1}" in sign else _named(sign))
+                if form
+            }
             entries = [("single", word, row["ids"][0], "main", None) for word in sorted(words)]
             table = row.parent
             while not isinstance(table, nodes.table):
@@ -117,7 +144,9 @@ def link_symbols(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             if found and found[0] not in met and _linkable(math):
                 met.add(found[0])
                 target = f"{app.builder.get_relative_uri(docname, NOTATION)}#{found[0]}"
-                link = nodes.reference("", "", internal=True, refuri=target, reftitle=found[1], classes=["tsl-symbol"])
+                link = nodes.reference(
+                    "", "", internal=True, refuri=target, reftitle=found[1], classes=["tsl-symbol"]
+                )
                 math.replace_self(link)
                 link += math
 
@@ -135,7 +164,10 @@ def _symbols(app: Sphinx) -> dict[str, tuple[str, str]]:
 
 def spoken(node: nodes.Node) -> str:
     """Text of a node with its mathematics readable."""
-    texts = (plain(part.astext()) if isinstance(part.parent, nodes.math) else part.astext() for part in node.findall(nodes.Text))
+    texts = (
+        plain(part.astext()) if isinstance(part.parent, nodes.math) else part.astext()
+        for part in node.findall(nodes.Text)
+    )
     return " ".join("".join(texts).split())
 
 
@@ -152,7 +184,9 @@ def _linkable(math: nodes.math) -> bool:
     """Headings, links, and what is drawn elsewhere as well stay as they are."""
     parent = math.parent
     while parent is not None:
-        if isinstance(parent, nodes.title | nodes.reference | addnodes.pending_xref | nodes.term | nodes.rubric):
+        if isinstance(
+            parent, nodes.title | nodes.reference | addnodes.pending_xref | nodes.term | nodes.rubric
+        ):
             return False
         parent = parent.parent
     return True
@@ -279,7 +313,9 @@ def _snippet(article: Tag, anchors: dict[str, dict[str, Tag]], page: str, anchor
     claim = re.fullmatch(r"(?:claim|ledger)-([csx]\d+)", anchor)
     if claim:
         card = anchors.get("book/claims", {}).get(f"ledger-{claim[1]}")
-        parts = [] if card is None else [card.select_one(".tsl-claim-head"), card.select_one(".tsl-statement")]
+        parts = (
+            [] if card is None else [card.select_one(".tsl-claim-head"), card.select_one(".tsl-statement")]
+        )
         return "".join(str(_clean(part)) for part in parts if part)
     target = anchors[page].get(anchor)
     if target is None:
@@ -294,11 +330,15 @@ def _snippet(article: Tag, anchors: dict[str, dict[str, Tag]], page: str, anchor
         meaning = target.find_next_sibling("dd")
         first = meaning.find("p") if meaning else None
         return str(_clean(first)) if first else ""
-    if target.name == "section" or target.name == "span" and not target.get_text(strip=True):
+    if target.name == "section" or (target.name == "span" and not target.get_text(strip=True)):
         section = target if target.name == "section" else target.find_parent("section")
         first = section.find("p") if section else None
         return str(_clean(first)) if first else ""
-    if "citation" in (target.get("class") or []) or "proof" in (target.get("class") or []) or target.name == "div":
+    if (
+        "citation" in (target.get("class") or [])
+        or "proof" in (target.get("class") or [])
+        or target.name == "div"
+    ):
         inside = _clean(target)
         for label in inside.select(".label, .backrefs, .fn-bracket"):
             label.decompose()
@@ -320,6 +360,7 @@ def _clean(tag: Tag) -> Tag:
 
 def _moved(text: str, source: str, page: str) -> str:
     """A snippet with its pictures' addresses as they must read on another page."""
+
     def move(match: re.Match[str]) -> str:
         return f'src="{"../" * page.count("/")}{_resolve(source, match[1])}"'
 
@@ -340,7 +381,9 @@ def _prose(article: Tag) -> Iterator[tuple[str, str]]:
             above = [part, *part.find_parents(["section", "tr", "dl"])]
             entry = part.find_previous("dt", id=True) if part.find_parent("dd") else None
             names = [str(one["id"]) for one in [entry, *above] if one is not None and one.get("id")]
-            names += [str(one["id"]) for one in above for one in one.find_all("span", id=True, recursive=False)]
+            names += [
+                str(one["id"]) for one in above for one in one.find_all("span", id=True, recursive=False)
+            ]
             yield " ".join(names), words
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 from docutils import nodes
+from finding import plain, spoken
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxRole
-from finding import plain, spoken
-from tslbook import _Generated, _chip, _chips, _verdict, notebooks, opening
+from tslbook import _chip, _chips, _Generated, _verdict, notebooks, opening
 
 from tsl import claims, paths, texts
 from tsl.claims import Verdict
@@ -21,6 +21,8 @@ from tsl.claims import Verdict
 log = logging.getLogger(__name__)
 
 SUBTITLE = "when thinking longer helps, and when it hurts"
+
+
 class Chains(_Generated):
     """``{two-chains}``: the figure of the first page, computed while the book is built."""
 
@@ -59,7 +61,9 @@ def _front_door(app: Sphinx) -> None:
     """The address of the book itself leads to the first page; it carries the same title, description and card."""
     first = app.config.root_doc if "root_doc" in app.config else "book/intro"
     page = (Path(app.outdir) / f"{first}.html").read_text(encoding="utf-8")
-    head = "\n".join(re.findall(r"<title>.*?</title>|<meta (?:name=\"description\"|property)[^>]*>", page, re.S))
+    head = "\n".join(
+        re.findall(r"<title>.*?</title>|<meta (?:name=\"description\"|property)[^>]*>", page, re.S)
+    )
     head = head.replace('content="../_static/', 'content="_static/')
     (Path(app.outdir) / "index.html").write_text(
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n{head}\n'
@@ -86,7 +90,8 @@ def describe(app: Sphinx, page: str, template: str, context: dict[str, Any], doc
         tags |= {"og:image": f"{up}_static/card.png", "og:image:width": "1200", "og:image:height": "630"}
     lines = [f'<meta name="description" content="{html.escape(words)}">']
     lines += [
-        f'<meta property="{name}" content="{html.escape(html.unescape(text))}">' for name, text in tags.items()
+        f'<meta property="{name}" content="{html.escape(html.unescape(text))}">'
+        for name, text in tags.items()
     ]
     context["metatags"] = context.get("metatags", "") + "\n".join(lines)
 

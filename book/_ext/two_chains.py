@@ -32,9 +32,14 @@ def chains() -> dict[str, tuple[Any, Any]]:
 
 def draw(ax: Any, found: dict[str, tuple[Any, Any]], size: float) -> None:
     """Both chains in one panel: points with intervals are measured means, the dashed line is the prediction."""
-    words = {"helps": "tested on what it was trained on:\nthinking helps", "hurts": "tested on what training lacked:\nthinking hurts"}
+    words = {
+        "helps": "tested on what it was trained on:\nthinking helps",
+        "hurts": "tested on what training lacked:\nthinking hurts",
+    }
     steps = range(STEPS + 1)
-    for color, (name, (sampled, mean)) in zip((figures.COLORS[0], figures.COLORS[3]), found.items(), strict=True):
+    for color, (name, (sampled, mean)) in zip(
+        (figures.COLORS[0], figures.COLORS[3]), found.items(), strict=True
+    ):
         figures.points(ax, list(steps), *errors.mean_interval(sampled), color=color)
         figures.theory(ax, list(steps), mean)
         x, y = (2.8, 1.5e4) if name == "hurts" else (5.1, 1.6)
@@ -42,8 +47,9 @@ def draw(ax: Any, found: dict[str, tuple[Any, Any]], size: float) -> None:
     ax.plot([], [], "o", color=figures.GREY, label="measured")
     figures.theory(ax, [], [], label="predicted")
     ax.legend(loc="lower left", fontsize=size)
-    ax.set(yscale="log", xlabel=figures.STEPS, ylabel="mean squared error", ylim=(0.01, 3e6), xticks=list(steps))
-
+    ax.set(
+        yscale="log", xlabel=figures.STEPS, ylabel="mean squared error", ylim=(0.01, 3e6), xticks=list(steps)
+    )
 
 
 def save(place: Path, title: str, subtitle: str) -> None:
@@ -58,9 +64,19 @@ def save(place: Path, title: str, subtitle: str) -> None:
         ax.set_position((0.47, 0.15, 0.49, 0.72))
         draw(ax, found, 12.5)
         lines = title.replace(" teaches ", "\nteaches ").replace(" to think", "\nto think")
-        card.text(0.05, 0.83, lines, fontsize=30, fontweight="bold", va="top", linespacing=1.25, color=figures.INK)
-        card.text(0.05, 0.46, subtitle.replace(", ", ",\n"), fontsize=18, va="top", linespacing=1.4, color="#444444")
-        card.text(0.05, 0.12, "An executable book:\nprediction and measurement in one figure", fontsize=13, color="#444444")
+        card.text(
+            0.05, 0.83, lines, fontsize=30, fontweight="bold", va="top", linespacing=1.25, color=figures.INK
+        )
+        card.text(
+            0.05, 0.46, subtitle.replace(", ", ",\n"), fontsize=18, va="top", linespacing=1.4, color="#444444"
+        )
+        card.text(
+            0.05,
+            0.12,
+            "An executable book:\nprediction and measurement in one figure",
+            fontsize=13,
+            color="#444444",
+        )
         card.savefig(place / "card.png", dpi=100, metadata={"Software": None})
     for drawn in (figure, card):
         plt.close(drawn)
