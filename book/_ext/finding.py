@@ -28,41 +28,24 @@ from tsl import claims
 log = logging.getLogger(__name__)
 
 NOTATION, GLOSSARY = "book/notation", "book/glossary"
-_GREEK = [
-    "alpha",
-    "beta",
-    "gamma",
-    "delta",
-    "eta",
-    "lambda",
-    "pi",
-    "rho",
-    "sigma",
-    "tau",
-    "kappa",
-    "Gamma",
-    "Lambda",
-    "Sigma",
-    "Delta",
-]
-_LETTER = dict(zip((f"\\{name}" for name in _GREEK), "αβγδηλπρστκΓΛΣΔ", strict=True))
+_NAMES = "alpha beta gamma delta eta lambda pi rho sigma tau kappa Gamma Lambda Sigma Delta"
+_LETTER = dict(zip((f"\\{name}" for name in _NAMES.split()), "αβγδηλπρστκΓΛΣΔ", strict=True))
 _SIGN = {
-    "\\to": "→", "\\infty": "∞", "\\le": "≤", "\\ge": "≥", "\\cdot": "·", "\\times": "×", "\\approx": "≈", "\\propto": "∝",
-    "\\sum": "Σ", "\\ll": "≪", "\\gg": "≫", "\\in": "∈", "\\ell": "ℓ", "\\sqrt": "√", "\\top": "ᵀ", "\\langle": "⟨", "\\rangle": "⟩",
-    "\\lVert": "‖", "\\rVert": "‖", "\\|": "‖", "\\,": " ", "\\;": " ", "\\ ": " ", "\\varepsilon": "ε", "\\ne": "≠", "\\sim": "~",
+    "\\to": "→", "\\infty": "∞", "\\le": "≤", "\\ge": "≥", "\\cdot": "·", "\\times": "×", "\\approx": "≈",
+    "\\propto": "∝", "\\sum": "Σ", "\\ll": "≪", "\\gg": "≫", "\\in": "∈", "\\ell": "ℓ", "\\sqrt": "√",
+    "\\top": "ᵀ", "\\langle": "⟨", "\\rangle": "⟩", "\\lVert": "‖", "\\rVert": "‖", "\\|": "‖", "\\,": " ",
+    "\\;": " ", "\\ ": " ", "\\varepsilon": "ε", "\\ne": "≠", "\\sim": "~",
 }  # fmt: skip
 
 
 def plain(tex: str) -> str:
     r"""Read mathematics aloud on paper: ``\hat\Sigma`` is Σ̂, ``w^*`` is w*; what stays unreadable is an ellipsis."""
+    text = re.sub(r"^\s*\\[(\[]|\\[)\]]\s*$|\$", "", tex)
+    text = re.sub(r"\\frac\s*(\{[^{}]*\}|\w)\s*(\{[^{}]*\}|\w)", r"\1/\2", text)
     text = re.sub(
-        r"\\frac\s*(\{[^{}]*\}|\w)\s*(\{[^{}]*\}|\w)",
-        r"\1/\2",
-        re.sub(r"^\s*\\[(\[]|\\[)\]]\s*$|\$", "", tex),
+        r"\\(?:mathrm|operatorname|mathbb|mathcal|text|bar|tilde|left|right)\b|\\[bB]igg?[lr]?\b", "", text
     )
-    text = re.sub(
-        r"\\(?:mathrm|operatorname|mathbb|mathcal|text|bar|tilde|[bB]igg?[lr]?|left|right)\b", "", text
-    )
+    text = text.replace("\\lambda_{\\min}", "λmin")
     text = re.sub(r"\\[A-Za-z]+|\\.", lambda name: (_LETTER | _SIGN).get(name[0], name[0]), text)
     text = re.sub(r"\\hat\s*\{?(\w)\}?", "\\1\u0302", text)
     text = text.replace("^*", "*").replace("^{-1}", "⁻¹").replace("^2", "²")

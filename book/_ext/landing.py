@@ -32,10 +32,12 @@ class Chains(_Generated):
 
         helped, harmed = (float(mean[-1]) / two.DIMENSION for _, mean in two.chains().values())
         caption = (
-            f"One model, the same number of thoughts. {two.STEPS} thoughts leave {texts.percent(helped, 1)} of the error where the test is "
-            f"like training, and multiply it by {texts.number(float(f'{harmed:.2g}'))} where the test asks for directions that training hardly "
-            f"showed. Points are means over {texts.number(two.PROMPTS)} prompts with 95\u00a0% intervals; dashed lines are what theory says they must be. "
-            f"(Dimension {two.DIMENSION}; eigenvalues $1/i$ and {two.TRAINING} examples in training; in the tests {two.TESTING} examples, and the same or equal eigenvalues.)"
+            f"One model, the same number of thoughts. {two.STEPS} thoughts leave {texts.percent(helped, 1)} of the error "
+            f"where the test is like training, and multiply it by {texts.number(float(f'{harmed:.2g}'))} where the test asks "
+            f"for directions that training hardly showed. Points are means over {texts.number(two.PROMPTS)} prompts with "
+            f"95\u00a0% intervals; dashed lines are what theory says they must be. (Dimension {two.DIMENSION}; eigenvalues "
+            f"$1/i$ and {two.TRAINING} examples in training; in the tests {two.TESTING} examples, and the same or equal "
+            "eigenvalues.)"
         )
         figure = nodes.figure(classes=["tsl-face"])
         alt = (
@@ -153,7 +155,7 @@ def first_sentence(text: str) -> str:
 
 
 class Figure(_Generated):
-    """``{figure-of} fig-law``: the figure of that label with its caption, taken from its chapter; the content is a sentence above it."""
+    """``{figure-of} fig-law``: the figure of that label, taken from its chapter, below a sentence, the content."""
 
     has_content = True
     required_arguments = 1
