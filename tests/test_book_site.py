@@ -332,8 +332,8 @@ def test_five_figures_are_those_of_their_chapters(site: Path) -> None:
 @pytest.mark.parametrize(
     ("question", "leads_to", "answer"),
     [
-        ("When does thinking longer hurt?", "notebooks/06_overthinking.html", r"cover.*short.*nois"),
-        ("What is a hard task?", "notebooks/04_hardness.html", r"smallest eigenvalue|λ|hardness"),
+        ("When does thinking longer hurt?", "notebooks/06_overthinking.html", r"short.*nois"),
+        ("What is a hard task?", "notebooks/04_hardness.html", r"faint direction|smallest eigenvalue"),
         ("Which claim fails, and where?", "book/claims.html#ledger-s5", r"easier fails.*Where it breaks"),
     ],
 )
@@ -462,7 +462,7 @@ def test_search_puts_the_place_to_begin_first_and_shows_prose(
 
 def test_the_index_leads_to_numbered_sections(site: Path) -> None:
     said = _said(site, "book/subject_index")
-    assert re.search(r"hardness, (Glossary; )?section 4\.1", said)
+    assert re.search(r"hardness, (Glossary; )?section 4\.\d", said)
     page = (site / "book" / "subject_index.html").read_text(encoding="utf-8")
     assert len(re.findall(r'<li><p>[^<]+<a class="reference internal"', page)) > 80
     assert "tsl." not in said.split("Index", 1)[1].split("Previous")[0]
