@@ -28,7 +28,7 @@ INK = "#1b1b1b"
 GREY = "#8a8a8a"
 STEPS = "steps of thinking $k$"
 DATA = "application/vnd.tsl.figure+json"  # what a figure tells the book beside its picture
-HEAVY = 150_000  # bytes: a drawing in vectors may take as much, or as much as its pixels
+HEAVY = 300_000  # bytes: a drawing in vectors may take as much, or as much as its pixels
 MOST = 2_000  # points of a curve that go into the data behind a figure; of more, every second, third ...
 ERROR = "error $\\|\\hat w_k - w^*\\|^2$"
 
@@ -55,7 +55,7 @@ _STYLE = {
 }
 
 
-class Picture(Figure):
+class _Picture(Figure):
     """A figure that shows itself: as vectors unless pixels are much lighter, with the numbers it draws and its panels."""
 
     def _ipython_display_(self) -> None:
@@ -95,7 +95,7 @@ def new(
     _validate.positive("width", width)
     mpl.rcParams.update(_STYLE)  # legends and colour bars added later must find it too
     size = (width, height * rows)
-    return plt.subplots(rows, cols, figsize=size, dpi=144, FigureClass=Picture, **kwargs)
+    return plt.subplots(rows, cols, figsize=size, dpi=144, FigureClass=_Picture, **kwargs)
 
 
 def theory(ax: Axes, x: Any, y: Any, label: str | None = None, color: Any = INK, **kwargs: Any) -> None:
