@@ -242,11 +242,12 @@ class WeightGPT(nn.Module):
 
         Equal to re-running the whole sequence at every step. With a ``window`` of at least 2 a step reads no more estimates
         than that: ŵ_0 and the last ``window`` − 1, so that the model never meets a chain longer than those it was trained on.
+        The model thinks on its own device; the chain lies where the prompts lie.
         """
         _validate.at_least("steps", steps, 0)
         if window is not None:
             _validate.at_least("window", window, 2)
-        examples = self.tokens(prompts)
+        examples = self.tokens(prompts).to(self.read_in.weight.device)
         length = examples.shape[1]
         prefix = length if self.config.encoding == "pairs" else 0
         caches = [Cache(length + max(steps, window or 0)) for _ in self.blocks]
@@ -260,7 +261,7 @@ class WeightGPT(nn.Module):
                     cache.length = length
             h = self._stream(self._estimates(read), start, prefix, caches)[:, -1:]
             chain.append(self.read_out(self.norm(h)).to(chain[0].dtype))
-        return torch.cat(chain, 1)
+        return torch.cat(chain, 1).to(prompts.x.device)
 
 
 @dataclass(frozen=True)
@@ -327,19 +328,20 @@ def train_gpt(
     cov : Tensor of shape (d, d)
         Covariance Λ of the training features.
     generator : torch.Generator
-        Source of the training data, on the model's device.
+        Source of the training data, on the processor: a seed means the same data on every device.
     checkpoint, every, identity, progress
         As in `tsl.training.fit`.
     """
     _validate.covariance("cov", cov)
     weight = next(model.parameters())
-    cov = cov.to(weight)
+    cov = cov.to("cpu", weight.dtype)
 
     def loss(trained: nn.Module, step: int, data: torch.Generator) -> tuple[Tensor, int]:
         d, n = recipe.stage(cov.shape[0], step, schedule.steps)
         prompts = sample_prompts(cov, n, recipe.batch, recipe.noise, data)
         if d < cov.shape[0]:
             prompts = _leading(prompts, d)
+        prompts = prompts.to(weight.device)
         with training.precision(weight.device, recipe.precision):
             # The last estimate is not read again: the chain is one shorter than the answers.
             chain = trained.think(prompts, recipe.chain - 1)  # type: ignore[operator]

@@ -77,6 +77,10 @@ class Prompts:
                 f"{tuple(self.x.shape)}, {tuple(self.y.shape)} and {tuple(self.w.shape)}"
             )
 
+    def to(self, device: torch.device | str) -> Prompts:
+        """The same prompts on a device."""
+        return Prompts(self.x.to(device), self.y.to(device), self.w.to(device))
+
     def moments(self) -> Moments:
         """Σ̂ and b of each prompt."""
         n = self.x.shape[1]

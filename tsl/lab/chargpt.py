@@ -55,9 +55,10 @@ class CharGPT(nn.Module):
     ) -> Float[Tensor, "B T symbols"]:
         """Logits of the character after each character; with caches, ``tokens`` go on where those end."""
         start = caches[0].length if caches else 0
-        where = torch.arange(start, start + tokens.shape[1], device=tokens.device)
-        if int(where[-1]) >= self.stride * (self.max_steps + 2):
-            raise ValueError(f"tokens must fit max_steps={self.max_steps}, got position {int(where[-1])}")
+        end = start + tokens.shape[1]
+        if end > self.stride * (self.max_steps + 2):
+            raise ValueError(f"tokens must fit max_steps={self.max_steps}, got position {end - 1}")
+        where = torch.arange(start, end, device=tokens.device)
         h = self.symbol(tokens) + self.state(where // self.stride) + self.place(where % self.stride)
         for index, block in enumerate(self.blocks):
             # One new token sees everything; several after a cache are never asked for here.
