@@ -182,7 +182,7 @@ def pdf(out: Path | None) -> int:
     from tsl.press import pdf as press
 
     try:
-        path = press.make(out or press.PDF)
+        path = press.print_book(out or press.PDF)
     except press.PdfError as problem:
         raise click.ClickException(str(problem)) from None
     click.echo(f"written: {path} ({path.stat().st_size / 1e6:.1f} MB)")

@@ -59,6 +59,10 @@ class _Picture(Figure):
     """A figure that shows itself: as vectors unless pixels are much lighter, with the numbers it draws and its panels."""
 
     def _ipython_display_(self) -> None:
+        display(self.bundle(), raw=True)
+
+    def bundle(self) -> dict[str, Any]:
+        """What a notebook keeps of the figure, by kind: text, picture, and what `DATA` says."""
         drawn = {name: io.BytesIO() for name in ("png", "svg")}
         with mpl.rc_context(_STYLE):
             for name, file in drawn.items():
@@ -72,7 +76,7 @@ class _Picture(Figure):
             bundle["image/svg+xml"] = svg.decode()
         else:
             bundle["image/png"] = base64.b64encode(png).decode()
-        display(bundle, raw=True)
+        return bundle
 
 
 def new(

@@ -190,6 +190,7 @@ def sources(app: Sphinx, page: str, template: str, context: dict[str, Any], doct
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register everything."""
     app.add_css_file("surfaces.css")
+    app.add_js_file("surfaces.js", loading_method="defer")
     app.connect("config-inited", configure)
     app.connect("builder-inited", polished)
     app.connect("html-page-context", sources, priority=950)

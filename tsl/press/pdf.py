@@ -127,7 +127,7 @@ def _rewritten(article: str, name: str, names: set[str]) -> str:
     return re.sub(own, lambda found: f'{found[1]}{found[2]}="{_slug(name, found[3])}"', article)
 
 
-def make(output: Path = PDF, site: Path = paths.SITE, toc: Path = paths.ROOT / "_toc.yml") -> Path:
+def print_book(output: Path = PDF, site: Path = paths.SITE, toc: Path = paths.ROOT / "_toc.yml") -> Path:
     """Print the site as one PDF; PdfError if there is no site, no browser, or no playwright."""
     if not (site / "index.html").exists():
         raise PdfError("there is no book yet; build it with `make book`")
@@ -150,17 +150,7 @@ def make(output: Path = PDF, site: Path = paths.SITE, toc: Path = paths.ROOT / "
             page.goto(bound.as_uri(), wait_until="load")
             page.evaluate(_READY)
             output.parent.mkdir(parents=True, exist_ok=True)
-            options: dict[str, Any] = {
-                "format": "A4",
-                "tagged": True,
-                "outline": True,
-                "print_background": True,
-            }
-            margins = {"top": "18mm", "bottom": "18mm", "left": "18mm", "right": "18mm"}
-            page.pdf(
-                path=output, margin=margins, display_header_footer=True,
-                header_template="<span></span>", footer_template=_FOOT, **options,
-            )  # fmt: skip
+            page.pdf(path=output, **_PRINT)
             browser.close()
     finally:
         bound.unlink(missing_ok=True)
