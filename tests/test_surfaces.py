@@ -4,22 +4,18 @@ import csv
 import io
 import json
 import re
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import unquote
 
+import matplotlib.image
 import numpy as np
 import pytest
-from PIL import Image
+import surfaces
 from playwright.sync_api import Browser, Page
 
 from tsl import figures, paths, runs, versions
 from tsl.press import pdf
-
-sys.path.insert(0, str(paths.BOOK / "_ext"))
-
-import surfaces
 
 AXE = (Path(__file__).parent / "axe" / "axe.min.js").read_text(encoding="utf-8")
 LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
@@ -120,7 +116,7 @@ def test_a_figure_is_as_dark_as_its_page(site: Path, served: str, browser: Brows
     figure = tab.locator("figure img:visible").first
     figure.scroll_into_view_if_needed()
     tab.wait_for_function("image => image.complete && image.naturalWidth", arg=figure.element_handle())
-    seen = np.asarray(Image.open(io.BytesIO(figure.screenshot())).convert("RGB")).astype(int)
+    seen = (matplotlib.image.imread(io.BytesIO(figure.screenshot()))[..., :3] * 255).round()
     ground = [
         int(v) for v in re.findall(r"\d+", tab.evaluate("getComputedStyle(document.body).backgroundColor"))
     ]
