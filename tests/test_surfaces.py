@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import re
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import unquote
@@ -19,10 +21,7 @@ from tsl.press import pdf
 
 AXE = (Path(__file__).parent / "axe" / "axe.min.js").read_text(encoding="utf-8")
 LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-RULES = {
-    "label-content-name-mismatch": True,
-    "empty-table-header": True,
-}  # beyond those that the levels turn on
+RULES = ("empty-table-header", "label-content-name-mismatch")  # beyond those that the levels turn on
 OWN = 1_500_000  # bytes that a page may ask for beside what all pages share
 
 
@@ -62,12 +61,10 @@ def test_no_reader_is_shut_out(
     tab = context.new_page()
     options = {
         "runOnly": {"type": "tag", "values": [*LEVELS, "best-practice"]},
-        "rules": {name: {"enabled": on} for name, on in RULES.items()},
+        "rules": {name: {"enabled": True} for name in RULES},
     }
     found = []
     for page in pages:
-        if page.name == "index.html":  # sends the reader on
-            continue
         opened(tab, f"{served}/{page.relative_to(site)}")
         assert tab.evaluate("document.documentElement.dataset.theme") == scheme
         tab.evaluate(AXE)
@@ -255,7 +252,7 @@ def test_colab_and_binder_are_offered_where_there_is_an_address(address: str, pa
 def test_the_bound_book_has_every_page_once_and_every_link_within(site: Path) -> None:
     bound = pdf.bind(site, paths.ROOT / "_toc.yml", "A title")
     anchors = re.findall(r'\sid="([^"]+)"', bound)
-    assert len(anchors) == len(set(anchors))
+    assert [name for name, count in Counter(anchors).items() if count > 1] == []
     listed = [name for name, _ in pdf.contents(paths.ROOT / "_toc.yml")]
     assert len(listed) > 15
     assert {pdf._slug(name) for name in listed} <= set(anchors)
@@ -275,7 +272,9 @@ def test_the_printed_book_is_a_pdf_whose_links_are_alive(site: Path, tmp_path: P
         "root: book/intro\nparts: [{caption: A part, chapters: [{file: notebooks/03_pseudo_newton}]}]\n"
     )
     before = sorted(path.name for path in site.iterdir())
-    printed = pdf.print_book(tmp_path / "book.pdf", site, tmp_path / "_toc.yml").read_bytes()
+    with ThreadPoolExecutor(1) as other:  # a thread drives one browser, and this one has its own
+        job = other.submit(pdf.print_book, tmp_path / "book.pdf", site, tmp_path / "_toc.yml")
+        printed = job.result().read_bytes()
     assert printed.startswith(b"%PDF")
     assert 5 < len(re.findall(rb"/Type /Page\b", printed)) < 40
     assert len(re.findall(rb"/Subtype /Link", printed)) > 20

@@ -68,6 +68,7 @@ def polish(page: str, figures: dict[str, tuple[str, dict[str, Any]]] | None = No
     # Roles of an older standard, and a list with children that are no items.
     page = re.sub(r'(<div class="citation"[^>]*) role="doc-biblioentry"', r"\1", page)
     page = page.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+    page = page.replace(' id="proof-content"', "")  # one name for many places
     page = re.sub(r"<table\b.*?</table>", lambda found: _headed(found[0]), page, flags=re.S)
     for name, (address, told) in (figures or {}).items():
         page = re.sub(
