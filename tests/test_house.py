@@ -13,7 +13,7 @@ import pytest
 from tsl import paths
 
 WORDS = {"runs", "texts", "claims", "figures", "versions", "cli"}
-HELPERS = {"_validate", "paths"}
+HELPERS = {"_draw", "_validate", "paths"}
 MODULES = {
     ".".join(path.relative_to(paths.PACKAGE).with_suffix("").parts): path
     for path in sorted(paths.PACKAGE.rglob("*.py"))
@@ -109,5 +109,7 @@ def test_public_names_are_unique() -> None:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
                 rooms.setdefault(node.name, []).append(module)
-    twice = {name: [room for room in where if room != "_validate"] for name, where in rooms.items()}
+    twice = {
+        name: [room for room in where if room not in ("_draw", "_validate")] for name, where in rooms.items()
+    }
     assert {name: where for name, where in twice.items() if len(where) > 1 and name not in EXPERIMENT} == {}

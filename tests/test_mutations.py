@@ -26,7 +26,9 @@ import joblib
 import pytest
 from mutants import MUTANTS
 
-from tsl import claims, paths, versions
+from tsl import claims, paths
+from tsl.press import inline
+from tsl.press.chapters import Settings
 
 RECORD = paths.RESULTS / "ledger" / "breaking.json"
 Outcome = dict[str, dict[str, bool]]  # claim -> label of its check -> whether it passed
@@ -39,22 +41,16 @@ def function(name: str) -> tuple[Any, str]:
 
 def play(chapter: str) -> tuple[Outcome, str]:
     """Run a chapter's cells at size ``ci``; returns which checks passed, and the error that ended it, if any."""
-    namespace: dict[str, Any] = {"__name__": "__main__"}
+    source, settings = paths.NOTEBOOKS / f"{chapter}.md", Settings("ci")
+    names: dict[str, Any] = {}
     problem = ""
-    for index, cell in enumerate(versions.read_source(paths.NOTEBOOKS / f"{chapter}.md").cells):
-        tags = cell.metadata.get("tags", [])
-        if cell.cell_type != "code" or "skip-execution" in tags:
-            continue
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):
-                exec(compile(cell.source, f"{chapter}, cell {index}", "exec"), namespace)
-        except Exception as error:
-            problem = f"cell {index}: {type(error).__name__}: {error}"
-            break
-        if "parameters" in tags:
-            namespace |= {"profile": "ci", "device": "cpu", "seed": 0}
-    run = namespace.get("run")
-    measured = run.measurements if run else []
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            for ran in inline.cells(source, settings):
+                names = ran.names
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}"
+    measured = names["run"].measurements if "run" in names else []
     return {m.claim.id: {check.label: check.passed for check in m.checks} for m in measured}, problem
 
 

@@ -119,6 +119,12 @@ def foreseen(w: World) -> tuple[Any, ...]:
     return found.typical, found.mean, found.limit, found.reach, found.edge, found.best_step, found.overthinks
 
 
+def planned(w: World) -> tuple[Any, ...]:
+    tasks = {"same": w.rows, "turned": w.rows[:4]}
+    plan = advice.plan_training(tasks, w.rows, [w.n, w.m], w.m, w.k, generator(1), prompts=4)
+    return plan.weights, plan.errors["recommended"], plan.worth, plan.coverage
+
+
 TABLE = [
     Row("covariance.hardness", lambda w: covariance.hardness(w.cov), error=True),
     Row("covariance.square_root", lambda w: covariance.square_root(w.cov), features=1, single=True),
@@ -248,6 +254,7 @@ TABLE = [
     ),
     Row("stopping.increment_ratio", lambda w: stopping.increment_ratio(chain(w)), error=True, single=True),
     Row("stopping.stop_step", lambda w: stopping.stop_step(chain(w), w.prompts())),
+    Row("advice.plan_training", planned, error=True),
     Row(
         "advice.thinking_helps",
         lambda w: advice.thinking_helps(baselines.gradient_descent, w.prompts(), 3, confidence=0.5).ratio,

@@ -219,7 +219,8 @@ def plan_training(
 ) -> Plan:
     """Recommend a training mixture for a target, and predict what thinking will gain.
 
-    Features are taken as they are: training draws from the law of the rows (`tsl.laws.rows`), whose second and fourth moments
+    Tensors, arrays and data frames are the same input. Features are taken as they are:
+    training draws from the law of the rows (`tsl.laws.rows`), whose second and fourth moments
     the rows give exactly. The rows of the target are a sample of what the model will meet: each test prompt that the plan
     averages over draws from a bootstrap resample of its own, so that choice and prediction allow for what the sample does not
     show. Moments are about zero (the model has no intercept: centre the features first if
@@ -244,16 +245,19 @@ def plan_training(
     """
     if not tasks:
         raise ValueError("tasks must name at least one candidate, got none")
-    names = list(tasks)
-    matrices = {f"tasks[{name!r}]": x for name, x in tasks.items()} | {"target": target}
+    names, target = list(tasks), _rows("target", target)
+    matrices = {f"tasks[{name!r}]": _rows(f"tasks[{name!r}]", x) for name, x in tasks.items()}
     for name, x in matrices.items():
-        _rows(name, x, target)
-    unit = _units(list(matrices.values()))
-    *found, goal = (_law(x, unit) for x in matrices.values())
-    counts = [lengths] * len(names) if isinstance(lengths, int) else list(lengths)
-    for name, value in (("examples", examples), ("steps", steps), ("prompts", prompts)):
+        _validate.same_dimension(**{name: x, "target": target})
+    unit = _units([*matrices.values(), target])
+    *found, goal = (_law(x, unit) for x in (*matrices.values(), target))
+    given: Any = [lengths] * len(names) if np.ndim(lengths) == 0 else lengths
+    counts = [_validate.positive_int(f"lengths[{index}]", n) for index, n in enumerate(given)]
+    examples, steps, prompts = (
         _validate.positive_int(name, value)
-    planning = _resampled(target.double(), examples, PLANNING, generator)
+        for name, value in (("examples", examples), ("steps", steps), ("prompts", prompts))
+    )
+    planning = _resampled(target, examples, PLANNING, generator)
     weights = selection.select_tasks(found, counts, goal, steps, planning)
 
     gammas = [theory.gamma(law, n) for law, n in zip(found, counts, strict=True)]
@@ -262,38 +266,35 @@ def plan_training(
     single = [errors.propagated_error(planning, gamma, steps)[:, -1].mean().item() for gamma in gammas]
     best = min(range(len(single)), key=single.__getitem__)
     rivals = {"recommended": mixed, "equal weights": equal, f"only {names[best]}": gammas[best]}
-    grams = _resampled(target.double(), examples, prompts, generator)
+    grams = _resampled(target, examples, prompts, generator)
     curves = {name: errors.propagated_error(grams, gamma, steps) / goal.d for name, gamma in rivals.items()}
     cards = tuple(
         TaskCard(name, n, _hardness(law), _coverage(gamma, goal.second), weight)
         for name, n, law, gamma, weight in zip(names, counts, found, gammas, weights.tolist(), strict=True)
     )
     covered, needed = _coverage(mixed, goal.second), _needed_prompts(names, found, counts, weights, unit)
-    worth = _worth(target.double() / unit)
+    worth = _worth(target / unit)
     return Plan(cards, _hardness(goal), len(target), worth, goal.d, examples, covered, curves, needed)
 
 
-def _rows(name: str, features: Any, like: Any) -> None:
-    if not isinstance(features, Tensor) or features.dim() != 2 or len(features) < 2:
-        raise ValueError(
-            f"{name} must be a matrix of at least 2 rows, got {getattr(features, 'shape', features)!r}"
-        )
-    if not torch.isfinite(features).all():
-        raise ValueError(f"{name} must be finite, got entries that are NaN or infinite")
-    _validate.same_dimension(**{name: features, "target": like})
-    if not features.any():
-        raise ValueError(f"{name} must not be zero everywhere, got {len(features)} rows of zeros")
+def _rows(name: str, features: Any) -> Float[Tensor, "N d"]:
+    rows = _validate.rows(name, features).double()
+    if len(rows) < 2:
+        raise ValueError(f"{name} must have at least 2 rows, got {len(rows)}")
+    if not rows.any():
+        raise ValueError(f"{name} must not be zero everywhere, got {len(rows)} rows of zeros")
+    return rows
 
 
 def _units(matrices: Sequence[Tensor]) -> Float[Tensor, " d"]:
     """Root mean square of each feature, over the target and all tasks; 1 where it is always zero."""
-    squares = torch.stack([x.double().square().mean(0) for x in matrices]).mean(0)
+    squares = torch.stack([x.square().mean(0) for x in matrices]).mean(0)
     return torch.where(squares > 0, squares, 1).sqrt()
 
 
 def _law(x: Tensor, unit: Tensor) -> laws.Law:
     """Law of the rows. A direction without samples counts as very faint, not as absent, so that every mixture has an inverse."""
-    scaled, both = laws.rows(x.double() / unit, jitter=1e-9), torch.outer(unit, unit)
+    scaled, both = laws.rows(x / unit, jitter=1e-9), torch.outer(unit, unit)
     return laws.Law(
         scaled.second * both,
         lambda middle: scaled.fourth(middle * both) * both,

@@ -414,6 +414,33 @@ def evidence(measurement: Mapping[str, Any]) -> str:
     return text + (_table("Where it breaks", "Seen if", breaks, ticks=False) if breaks else "")
 
 
+def told(claim: Claim, measurement: Mapping[str, Any] | None, whole: bool = False) -> str:
+    """A claim in plain text: a line with the verdict measured, or the whole of its row and its checks."""
+    verdict = Verdict(measurement["verdict"]) if measurement else Verdict.PENDING
+    outcome = f"{verdict} {claim.condition}" if verdict == Verdict.ONLY_IF else str(verdict)
+    line = f"{claim.id:4} {claim.title}: {outcome}"
+    if not whole:
+        return line
+    rows = [
+        f"  {'✓' if check['passed'] else '✗'} {check['label']}: {number(check['measured'])}"
+        + (f" {check['interval']}" if check["interval"] else "")
+        + (f", predicted {check['predicted']}" if check["predicted"] else "")
+        + f" ({'seen' if check['role'] == 'break' else 'passes'} if {check['passes_if']})"
+        for check in (measurement or {"checks": []})["checks"]
+    ]
+    said = {
+        "origin": f"{ORIGINS[claim.origin]}; {claim.source}",
+        "evidence": ", ".join(claim.evidence),
+        "chapter": claim.chapter,
+        "claimed": claim.statement,
+        "stands in for": claim.stands_in_for,
+        "where it breaks": claim.breaks,
+        "bounds": claim.bounds,
+    }
+    about = [f"  {name}: {' '.join(text.split())}" for name, text in said.items() if text]
+    return "\n".join([line, *about, *rows, ""])
+
+
 def _table(title: str, bound: str, checks: list[dict[str, Any]], ticks: bool) -> str:
     last = '<th><span class="tsl-hidden">Passed</span></th>' if ticks else ""
     rows = "".join(_row(check, ticks) for check in checks)

@@ -1,4 +1,4 @@
-"""Command line: ``tsl book | publish | execute | seeds | verify | pdf | serve | sweep | think | plan | diagnose``.
+"""Command line: ``tsl book | publish | execute | figure | claims | seeds | verify | pdf | serve | sweep | think | plan | diagnose``.
 
 Wrong arguments end with a message and exit status 2 before anything is written.
 """
@@ -74,6 +74,7 @@ def _running() -> Any:
 
 
 _DEVICE = click.option("--device", default="cpu", help="where tensors live: cpu, cuda or cuda:N")
+_FORCE = click.option("--force", is_flag=True, help="run chapters even if nothing changed")
 
 
 def _settings(command: Callable[..., int]) -> Callable[..., int]:
@@ -82,7 +83,6 @@ def _settings(command: Callable[..., int]) -> Callable[..., int]:
     @click.option("--profile", default="laptop", help="size of the experiments: ci, laptop or paper")
     @_DEVICE
     @click.option("--seed", type=click.IntRange(min=0), default=0, help="root of all random streams")
-    @click.option("--force", is_flag=True, help="run chapters even if nothing changed")
     @functools.wraps(command)
     def checked(profile: str, device: str, seed: int, **options: Any) -> int:
         from tsl.press.chapters import Settings
@@ -96,6 +96,7 @@ def _settings(command: Callable[..., int]) -> Callable[..., int]:
 
 
 @tsl.command()
+@_FORCE
 @_settings
 def book(settings: Any, force: bool) -> int:
     """Run the chapters that changed and render the book."""
@@ -106,6 +107,7 @@ def book(settings: Any, force: bool) -> int:
 
 @tsl.command()
 @click.argument("chapters", nargs=-1, metavar="[CHAPTER]...")
+@_FORCE
 @_settings
 def execute(settings: Any, force: bool, chapters: Sequence[str]) -> int:
     """Run chapters that changed, all if none is named (such as 04_hardness), without rendering."""
@@ -115,6 +117,7 @@ def execute(settings: Any, force: bool, chapters: Sequence[str]) -> int:
 
 
 @tsl.command()
+@_FORCE
 @_settings
 def publish(settings: Any, force: bool) -> int:
     """Run what changed and copy the notebooks over notebooks/*.ipynb."""
@@ -167,6 +170,61 @@ def verify(profile: str, seeds: str) -> int:
     lost = sorted({row.claim for row in rows if not row.reproduced})
     click.echo(f"{len(rows)} verdicts compared, not reproduced: {', '.join(lost) or 'none'}")
     return int(bool(lost or problems))
+
+
+@tsl.command()
+@click.argument("name", required=False)
+@click.option("--list", "listed", is_flag=True, help="name all figures, with what they find")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="file to write: .svg, .png or .pdf  [default: NAME.svg]"
+)
+@_settings
+def figure(settings: Any, name: str | None, listed: bool, out: Path | None) -> int:
+    """Draw one figure of the book, NAME, anew: run its chapter as far as it, and write it to a file."""
+    from tsl.press import inline
+
+    if listed or not name:
+        for each, place in inline.figures().items():
+            click.echo(f"{each:24} {place.source.stem:28} {place.caption.partition('.')[0]}")
+        return 0
+    import matplotlib as mpl
+
+    out = out or Path(f"{name}.svg")
+    with _arguments():
+        if out.suffix not in (".svg", ".png", ".pdf"):
+            raise ValueError(f"out must end with .svg, .png or .pdf, got {str(out)!r}")
+        mpl.use("Agg")
+        drawn = inline.drawn(name, settings)
+    written = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": name}):  # the same numbers, the same file
+        drawn.savefig(
+            written, format=out.suffix[1:], metadata={} if out.suffix == ".png" else _UNDATED[out.suffix]
+        )
+    paths.write_whole(out, written.getvalue())
+    click.echo(f"written: {out}")
+    return 0
+
+
+_UNDATED = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+
+
+@tsl.command()
+@click.argument("ids", nargs=-1)
+def claims(ids: Sequence[str]) -> int:
+    """Print the ledger, or all about the claims named: what is claimed, measured, predicted, and where it breaks."""
+    import nbformat
+
+    from tsl import claims as ledger
+
+    rows = ledger.load()
+    committed = (source.with_suffix(".ipynb") for source in versions.chapters())
+    found = ledger.collect(nbformat.read(path, as_version=4) for path in committed if path.exists())
+    unknown = [name for name in ids if name not in rows]
+    if unknown:
+        raise click.UsageError(f"claims must be among {', '.join(rows)}, got {', '.join(unknown)}")
+    for name in ids or rows:
+        click.echo(ledger.told(rows[name], found.get(name), whole=bool(ids)))
+    return 0
 
 
 def _execute(sources: list[Path], settings: Any, force: bool) -> int:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tsl import _validate
+from tsl import _draw, _validate
 
 
 def power_law(d: int, alpha: float, trace: float | None = None) -> Float[Tensor, "d d"]:
@@ -99,8 +99,8 @@ def wishart(
     kind: dict[str, Any] = {"dtype": cov.dtype, "device": cov.device}
     count = torch.tensor(lengths, **kind)[:, None, None]  # (C, 1, 1), over draws and columns
     freedom = (count - torch.arange(rank, **kind)).expand(-1, size, -1)
-    factor = torch.randn((len(lengths), size, d, rank), generator=generator, **kind).tril(-1)
-    chi_square = 2 * torch._standard_gamma((freedom.clamp(min=1) / 2).contiguous(), generator=generator)
+    factor = _draw.normal((len(lengths), size, d, rank), generator, cov).tril(-1)
+    chi_square = 2 * _draw.gamma(freedom.clamp(min=1) / 2, generator)
     torch.diagonal(factor, dim1=-2, dim2=-1).copy_(chi_square.sqrt())
     half = root.unsqueeze(-3) @ (factor * (freedom > 0).unsqueeze(-2))  # m features span m columns
     gram = half @ half.mT / count[..., None]

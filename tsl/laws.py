@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tsl import _validate
+from tsl import _draw, _validate
 from tsl.covariance import square_root
 
 #: Draws (size, n, d) features: `size` prompts of `n` each.
@@ -79,7 +79,7 @@ def student(cov: Float[Tensor, "d d"], dof: float) -> Law:
 
     def scale(shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
         half = torch.full(shape, dof / 2, dtype=cov.dtype, device=cov.device)
-        return torch.sqrt((dof / 2 - 1) / torch._standard_gamma(half, generator=generator))
+        return torch.sqrt((dof / 2 - 1) / _draw.gamma(half, generator))
 
     return _elliptical(cov, (dof - 2) / (dof - 4) if dof > 4 else float("inf"), scale)
 
@@ -94,8 +94,7 @@ def _elliptical(cov: Tensor, kappa: float, scale: Callable[..., Tensor | None]) 
         return kappa * (second @ (middle + middle.mT) @ second + torch.trace(middle @ second) * second)
 
     def draw(size: int, n: int, generator: torch.Generator | None) -> Tensor:
-        shape = (size, n, len(cov))
-        x = torch.randn(shape, generator=generator, dtype=cov.dtype, device=cov.device) @ square_root(cov)
+        x = _draw.normal((size, n, len(cov)), generator, cov) @ square_root(cov)
         stretch = scale((size, n, 1), generator)
         return x if stretch is None else x * stretch
 
@@ -138,7 +137,7 @@ def rows(x: Float[Tensor, "N d"], jitter: float = 0.0) -> Law:
         return found
 
     def draw(size: int, n: int, generator: torch.Generator | None) -> Tensor:
-        return x[torch.randint(len(x), (size, n), generator=generator, device=x.device)]
+        return x[_draw.integers(len(x), (size, n), generator, x.device)]
 
     def hard() -> Tensor:
         # Λ⁻¹F(I)Λ⁻¹ = MᵀM with M = √N diag(‖x‖) U S⁻¹Vᵀ for X = USVᵀ: no square of a condition number.

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tsl import _validate, laws
+from tsl import _draw, _validate, laws
 from tsl.covariance import wishart
 from tsl.laws import Law
 
@@ -105,17 +105,17 @@ def sample_prompts(
     noise : float
         Standard deviation σ of the label noise, in units of y. The paper is noiseless; noise is our extension.
     generator : torch.Generator, optional
-        Source of randomness, on the device of the law.
+        Source of randomness; on the processor a seed means the same prompts on every device.
     """
     law = laws.of("law", law)
     n, size = _validate.positive_int("n", n), _validate.positive_int("size", size)
     noise = _validate.non_negative("noise", noise)
     _validate.generator("generator", generator)
     x = law.draw(size, n, generator)
-    w = torch.randn((size, law.d), generator=generator, dtype=x.dtype, device=x.device)
+    w = _draw.normal((size, law.d), generator, x)
     y = torch.einsum("bnd,bd->bn", x, w)
     if noise:
-        y = y + noise * torch.randn(y.shape, generator=generator, dtype=x.dtype, device=x.device)
+        y = y + noise * _draw.normal(y.shape, generator, x)
     return Prompts(x, y, w)
 
 
@@ -141,12 +141,12 @@ def sample_moments(
             [sample_prompts(law, m, min(part, size - at), noise, generator).moments() for at in starts]
         )
     gram = wishart(law.second, m, size, generator)
-    w = torch.randn((size, law.d), generator=generator, dtype=gram.dtype, device=gram.device)
+    w = _draw.normal((size, law.d), generator, gram)
     cross = torch.einsum("bij,bj->bi", gram, w)
     if noise:
         # Any F with F Fᵀ = Σ̂ will do; the eigendecomposition also covers singular Σ̂ (m < d).
         spectrum, vectors = torch.linalg.eigh(gram)
-        white = torch.randn(w.shape, generator=generator, dtype=gram.dtype, device=gram.device)
+        white = _draw.normal(w.shape, generator, gram)
         cross = cross + noise / m**0.5 * torch.einsum(
             "bij,bj->bi", vectors, spectrum.clamp(min=0).sqrt() * white
         )

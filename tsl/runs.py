@@ -43,7 +43,7 @@ class Run:
         return {"ci": ci, "laptop": laptop, "paper": paper}[self.profile]
 
     def generator(self, role: str, replica: int = 0) -> torch.Generator:
-        """Random stream of its own for a role and a replica, on the run's device; every call starts the stream afresh.
+        """Random stream of its own for a role and a replica, on the processor; every call starts the stream afresh.
 
         Parameters
         ----------
@@ -54,7 +54,7 @@ class Run:
             raise ValueError(f"role must be a non-empty text, got {role!r}")
         _validate.at_least("replica", replica, 0)
         digest = hashlib.blake2b(f"{self.seed}/{role}/{replica}".encode(), digest_size=8).digest()
-        return torch.Generator(self.device).manual_seed(int.from_bytes(digest, "big") >> 1)
+        return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
     def tell(self, **values: Any) -> None:
         """Hand values to the prose: ``run.tell(gain=0.1234)`` makes ``{glue:text}`gain``` read 0.123.

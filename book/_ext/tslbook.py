@@ -257,22 +257,6 @@ def _html_table(head: list[str], rows: str) -> str:
     )
 
 
-class RunTable(_Generated):
-    """``{run-table}``: how each chapter of this book was run."""
-
-    def run(self) -> list[nodes.Node]:
-        srcdir = Path(self.env.srcdir)
-        self.depend_on(*(srcdir / "notebooks").glob("*.ipynb"))
-        rows = []
-        for chapter, notebook in notebooks(srcdir).items():
-            origin = notebook["metadata"].get("tsl", {})
-            seconds = f"{origin['seconds']:.0f} s" if "seconds" in origin else "—"
-            rows.append(
-                _html_row(chapter, origin.get("profile", "—"), seconds, origin.get("code_version", "—"))
-            )
-        return [self.html(_html_table(["Chapter", "Profile", "Took", "Code version"], "".join(rows)))]
-
-
 class Opening(_Generated):
     """``{opening}``: a chapter's question, its answer in two sentences, what to read before, and how long it takes.
 
@@ -339,7 +323,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("claim-ledger", Ledger)
     app.add_directive("seed-table", SeedTable)
     app.add_directive("breaking-table", BreakingTable)
-    app.add_directive("run-table", RunTable)
     app.add_directive("opening", Opening)
     app.add_css_file("tsl.css")
     app.connect(

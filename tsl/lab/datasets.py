@@ -146,12 +146,12 @@ def compress(x: Float[Tensor, "N d"], rank: int | None = None) -> Float[Tensor, 
 def shuffle_columns(x: Float[Tensor, "N d"], generator: torch.Generator) -> Float[Tensor, "N d"]:
     """Permute each feature independently: the marginal laws stay, the dependence between features goes.
 
-    The generator is on the device of `x`.
+    Drawn where the generator is, so that a seed means the same on every device.
     """
     _validate.instance("generator", generator, torch.Generator)
     x = _validate.rows("x", x)
-    keys = torch.rand(x.shape, generator=generator, dtype=torch.float64, device=x.device)
-    return x.gather(0, keys.argsort(0))
+    keys = torch.rand(x.shape, generator=generator, dtype=torch.float64, device=generator.device)
+    return x.gather(0, keys.argsort(0).to(x.device))
 
 
 def block_covariance(blocks: int, size: int, correlation: float) -> Float[Tensor, "d d"]:
