@@ -1,4 +1,4 @@
-"""Command line: ``tsl book | publish | execute | figure | claims | seeds | verify | pdf | serve | sweep | think | plan | diagnose``.
+"""Command line: ``tsl book | publish | execute | figure | claims | seeds | verify | pdf | serve | sweep | think | plan | ...``.
 
 Wrong arguments end with a message and exit status 2 before anything is written.
 """
