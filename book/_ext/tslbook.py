@@ -337,7 +337,7 @@ def drop_thebe(app: Sphinx, page: str, template: str, context: dict[str, Any], d
 
 
 def vendor(app: Sphinx, problem: Exception | None) -> None:
-    """Copy MathJax and plotly, which come with Python packages, into the site: no page asks another host."""
+    """Copy MathJax, which comes with a Python package, into the site: no page asks another host."""
     if problem is not None or app.builder.format != "html":
         return
     target = Path(app.outdir) / "_static" / "vendor"
@@ -350,10 +350,6 @@ def vendor(app: Sphinx, problem: Exception | None) -> None:
             shutil.copytree(source, place, dirs_exist_ok=True)
         else:
             shutil.copy2(source, place)
-    plotly = importlib.util.find_spec("plotly")
-    assert plotly is not None
-    assert plotly.origin is not None
-    shutil.copy2(Path(plotly.origin).parent / "package_data" / "plotly.min.js", target / "plotly.min.js")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
