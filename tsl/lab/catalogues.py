@@ -134,4 +134,7 @@ def unrelated(d: int, generator: torch.Generator) -> Tensor:
     return covariance.haar(d, generator)
 
 
-FAMILIES = {"aligned": (turned(0.2), 3), "skills": (shuffled, 8)}  # name -> (frame, copies) as `catalogue` takes them
+FAMILIES = {
+    "aligned": (turned(0.2), 3),
+    "skills": (shuffled, 8),
+}  # name -> (frame, copies) as `catalogue` takes them
