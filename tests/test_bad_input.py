@@ -647,11 +647,13 @@ ELSEWHERE = {  # with their own tests in test_claims.py, or with nothing that co
     "table",
     "plot",
     "Prompts.moments",
+    "Prompts.to",
     "LinearSelfAttention.preconditioner",
     "Measurement.to_dict",
     "Measurement.passed",
     "badge",
     "evidence",
+    "told",
 }
 RECORDS = {"Run", "Claim", "Check", "Measurement", "Descent", "Law", "Verdict", "Thinker"}
 

@@ -52,12 +52,12 @@ def two(tmp_path, monkeypatch):
 
 
 def test_a_figure_is_drawn_with_the_seed_asked_for_and_without_what_follows(two, refuses):
-    figure = inline.draw("fig-a", Settings("ci", seed=7))
+    figure = inline.drawn("fig-a", Settings("ci", seed=7))
     assert figure.axes[0].lines[0].get_ydata().tolist() == [0, 7]
     with pytest.raises(RuntimeError, match="a cell after"):
-        inline.draw("fig-b", Settings("ci"))
+        inline.drawn("fig-b", Settings("ci"))
     with refuses("figure must be one of fig-a, fig-b, got 'fig-c'"):
-        inline.draw("fig-c", Settings("ci"))
+        inline.drawn("fig-c", Settings("ci"))
 
 
 def test_the_same_figure_is_the_same_file(two, capsys):

@@ -194,7 +194,7 @@ def figure(settings: Any, name: str | None, listed: bool, out: Path | None) -> i
         if out.suffix not in (".svg", ".png", ".pdf"):
             raise ValueError(f"out must end with .svg, .png or .pdf, got {str(out)!r}")
         mpl.use("Agg")
-        drawn = inline.draw(name, settings)
+        drawn = inline.drawn(name, settings)
     written = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": name}):  # the same numbers, the same file
         drawn.savefig(

@@ -63,7 +63,7 @@ def figures() -> dict[str, Place]:
     return found
 
 
-def draw(name: str, settings: Settings) -> Any:
+def drawn(name: str, settings: Settings) -> Any:
     """Run a chapter as far as one of its figures; returns the `matplotlib.figure.Figure`.
 
     Raises
