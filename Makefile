@@ -6,8 +6,10 @@ SEED ?= 0
 PORT ?= 8000
 # The newest Python on this machine that the pinned packages support, unless one is named.
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
-PYTHON ?= $(shell for each in python3.14 python3.13 python3.12 python3.11 python3; do \
+ifndef PYTHON
+PYTHON := $(shell for each in python3.14 python3.13 python3.12 python3.11 python3; do \
 	$$each -c '$(SUPPORTED)' >/dev/null 2>&1 && { echo $$each; break; }; done)
+endif
 
 # What installs the packages, pip or uv, and which build of torch: `cpu` has no CUDA and takes half the room.
 INSTALLER ?= pip
@@ -24,7 +26,7 @@ STAMP := .venv/.ready-$(shell cat requirements.txt pyproject.toml | sha256sum | 
 TSL := .venv/bin/python -m tsl
 OPTIONS = --profile $(PROFILE) --device $(DEVICE) --seed $(SEED)
 
-.PHONY: help book publish serve test format clean distclean environment lock
+.PHONY: help book publish pdf serve test format clean distclean environment lock
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -37,6 +39,9 @@ book: $(STAMP) ## run the chapters that changed and render the book (PROFILE, DE
 
 publish: $(STAMP) ## run what changed, then copy the executed notebooks over notebooks/*.ipynb
 	@$(TSL) publish $(OPTIONS)
+
+pdf: book ## build the book, then print it as one PDF: _build/book.pdf (needs chromium)
+	@$(TSL) pdf
 
 serve: $(STAMP) ## serve the built book at http://127.0.0.1:PORT
 	@$(TSL) serve --port $(PORT)
