@@ -116,11 +116,8 @@ def test_no_generated_file_is_committed(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-<<<<<<< HEAD
-    "target", ["book", "publish", "serve", "test", "format", "clean", "distclean", "environment", "lock"]
-=======
-    "target", ["book", "publish", "pdf", "serve", "test", "format", "clean", "distclean", "environment"]
->>>>>>> main
+    "target",
+    ["book", "publish", "pdf", "serve", "test", "format", "clean", "distclean", "environment", "lock"],
 )
 def test_help_names_every_target(root: Path, target: str) -> None:
     done = subprocess.run(["make", "-s", "help"], cwd=root, capture_output=True, text=True, check=True)
