@@ -22,7 +22,7 @@ FROM_cpu = $(INSTALL) --no-deps --index-url https://download.pytorch.org/whl/cpu
 FROM = $(or $(FROM_$(TORCH)),$(error TORCH must be cpu or default, got $(TORCH)))
 
 # The environment is rebuilt when its pins change. The stamp is written last: an interrupted install leaves none.
-STAMP := .venv/.ready-$(shell cat requirements.txt pyproject.toml | sha256sum | cut -c1-12)
+STAMP := .venv/.ready-$(shell cat requirements.txt pyproject.toml | cksum | cut -d' ' -f1)
 TSL := .venv/bin/python -m tsl
 OPTIONS = --profile $(PROFILE) --device $(DEVICE) --seed $(SEED)
 
@@ -30,7 +30,7 @@ OPTIONS = --profile $(PROFILE) --device $(DEVICE) --seed $(SEED)
 .DEFAULT_GOAL := help
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@awk -F':[^#]*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  options: PROFILE=ci|laptop|paper ($(PROFILE))  DEVICE=cpu|cuda ($(DEVICE))  SEED=$(SEED)  PORT=$(PORT)"
 	@echo "           INSTALLER=pip|uv ($(INSTALLER))  TORCH=default|cpu ($(TORCH))  PYTHON=$(PYTHON)"
 

@@ -505,6 +505,7 @@ def _papermill(
                 kernel_name=kernel_name,
                 kernel_manager_class=ThisPython,
                 timeout=None,
+                iopub_timeout=60,  # a busy machine may take longer than the usual 4 s to hand over much output
                 on_cell_execute=lambda cell, cell_index: begin(code.index(cell_index) + 1, len(code)),
             )
             client.execute(**kernel)
