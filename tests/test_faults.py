@@ -259,7 +259,7 @@ FAULTS = [
     Fault(
         "a pyproject.toml that is not TOML",
         written("pyproject.toml", b"[project"),
-        "must be TOML in UTF-8",
+        "pyproject.toml must be TOML in UTF-8",
         others=False,
     ),
     Fault(
