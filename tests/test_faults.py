@@ -403,6 +403,14 @@ def test_two_builds_at_once_do_not_take_each_other_s_files(tmp_path: Path) -> No
     assert one.returncode == 0
 
 
+def test_a_path_may_hold_blanks_quotes_and_any_letters(tmp_path: Path) -> None:
+    place = tmp_path / "my book's “größe” 100% #1"
+    lay_out(place, ROOT)
+    done = tsl(place, ROOT, "book", "--profile", "ci")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{place}/_build/html/index.html" in done.stdout
+
+
 def test_stray_files_do_not_make_a_chapter_stale(tmp_path: Path) -> None:
     place = tmp_path / "repository"
     lay_out(place, ROOT)
