@@ -6,20 +6,33 @@ SEED ?= 0
 PORT ?= 8000
 # The newest Python on this machine that the pinned packages support, unless one is named.
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
-PYTHON ?= $(shell for each in python3.14 python3.13 python3.12 python3.11 python3; do \
+ifndef PYTHON
+PYTHON := $(shell for each in python3.14 python3.13 python3.12 python3.11 python3; do \
 	$$each -c '$(SUPPORTED)' >/dev/null 2>&1 && { echo $$each; break; }; done)
+endif
 
-# The environment is rebuilt when its lock changes. The stamp is written last: an interrupted install leaves none.
-STAMP := .venv/.ready-$(shell cat requirements.txt pyproject.toml | sha256sum | cut -c1-12)
+# What installs the packages, pip or uv, and which build of torch: `cpu` has no CUDA and takes half the room.
+INSTALLER ?= pip
+TORCH ?= default
+INSTALL_pip := .venv/bin/python -m pip install --disable-pip-version-check
+INSTALL_uv := uv pip install --python .venv/bin/python
+INSTALL = $(or $(INSTALL_$(INSTALLER)),$(error INSTALLER must be pip or uv, got $(INSTALLER)))
+FROM_default := true
+FROM_cpu = $(INSTALL) --no-deps --index-url https://download.pytorch.org/whl/cpu $(shell grep '^torch==' requirements.txt)
+FROM = $(or $(FROM_$(TORCH)),$(error TORCH must be cpu or default, got $(TORCH)))
+
+# The environment is rebuilt when its pins change. The stamp is written last: an interrupted install leaves none.
+STAMP := .venv/.ready-$(shell cat requirements.txt pyproject.toml | cksum | cut -d' ' -f1)
 TSL := .venv/bin/python -m tsl
 OPTIONS = --profile $(PROFILE) --device $(DEVICE) --seed $(SEED)
 
-.PHONY: help book publish pdf serve test format clean distclean environment
+.PHONY: help book publish pdf serve test format clean distclean environment lock
 .DEFAULT_GOAL := help
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@awk -F':[^#]*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  options: PROFILE=ci|laptop|paper ($(PROFILE))  DEVICE=cpu|cuda ($(DEVICE))  SEED=$(SEED)  PORT=$(PORT)"
+	@echo "           INSTALLER=pip|uv ($(INSTALLER))  TORCH=default|cpu ($(TORCH))  PYTHON=$(PYTHON)"
 
 book: $(STAMP) ## run the chapters that changed and render the book (PROFILE, DEVICE, SEED)
 	@$(TSL) book $(OPTIONS)
@@ -47,14 +60,20 @@ clean: ## remove everything built (keeps the environment and .checkpoints)
 distclean: clean ## remove the environment and the checkpoints of long trainings too
 	rm -rf .venv .checkpoints *.egg-info
 
-environment: $(STAMP) ## only make the environment .venv
+environment: $(STAMP) ## only make the environment .venv (PYTHON, INSTALLER, TORCH)
+
+lock: ## write the hashes of all pinned packages into requirements*.lock (needs uv and a network)
+	@mkdir -p _build && uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate --no-header requirements.txt -o _build/lock
+	@for each in requirements.lock requirements-cuda.lock; do echo "# Written by \`make lock\`; see \"Pins and hashes\" in book/reproduce.md." > $$each; done
+	@awk '/^[a-z]/ {cuda = /^(nvidia|cuda|triton)/} {print >> (cuda ? "requirements-cuda.lock" : "requirements.lock")}' _build/lock
 
 $(STAMP):
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 to 3.14 found: install one, or name it: make PYTHON=/path/to/python3"; exit 1; }
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found: install Python 3.11 to 3.14, or name it: make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -c '$(SUPPORTED)' || { echo "make: $(PYTHON) is not Python 3.11 to 3.14, which the pinned packages need"; exit 1; }
-	@echo "Making the environment .venv with $(PYTHON) (about a minute; 2.5 GB, or 5.6 GB where pip takes a CUDA build of torch) ..."
+	@echo "Making the environment .venv with $(PYTHON) (about a minute; 2.5 GB with TORCH=cpu, else about 6 GB on Linux: torch brings CUDA) ..."
 	@rm -rf .venv && $(PYTHON) -m venv .venv
-	@.venv/bin/python -m pip install --disable-pip-version-check --progress-bar on -r requirements.txt
-	@.venv/bin/python -m pip install --disable-pip-version-check --quiet --no-build-isolation --no-deps -e .
+	@$(FROM)
+	@$(INSTALL) -r requirements.txt
+	@$(INSTALL) --quiet --no-build-isolation --no-deps -e .
 	@touch $@

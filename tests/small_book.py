@@ -51,6 +51,8 @@ claims.record(run, "C1", claims.close("answer", 42, 42, abs=1))
 )
 TOC = """format: jb-book
 root: book/intro
+options:
+  numbered: true
 chapters:
   - file: notebooks/01_first
   - file: notebooks/02_second

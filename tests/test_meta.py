@@ -115,8 +115,26 @@ def test_no_generated_file_is_committed(root: Path) -> None:
     assert [name for name in tracked if name.startswith(("_build/", ".venv/")) or "__pycache__" in name] == []
 
 
+def test_a_checkout_is_the_same_on_every_system(root: Path) -> None:
+    """Names that differ in more than case and are allowed everywhere, short enough to lie deep; line ends that git keeps."""
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=root, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert len({name.lower() for name in tracked}) == len(tracked)
+    forbidden = re.compile(
+        r'[<>:"\\|?*\s]|[. ]$|(^|/)(con|prn|aux|nul|com\d|lpt\d)(\.|$)|[^\x20-\x7e]', re.IGNORECASE
+    )
+    assert [name for name in tracked if forbidden.search(name) or len(name) > 120] == []
+    ends = subprocess.run(
+        ["git", "ls-files", "--eol"], cwd=root, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert [line for line in ends if line.startswith(("i/crlf", "i/mixed"))] == []
+    assert [line for line in ends if "attr/text=auto eol=lf" not in line and "i/-text" not in line] == []
+
+
 @pytest.mark.parametrize(
-    "target", ["book", "publish", "pdf", "serve", "test", "format", "clean", "distclean", "environment"]
+    "target",
+    ["book", "publish", "pdf", "serve", "test", "format", "clean", "distclean", "environment", "lock"],
 )
 def test_help_names_every_target(root: Path, target: str) -> None:
     done = subprocess.run(["make", "-s", "help"], cwd=root, capture_output=True, text=True, check=True)

@@ -232,12 +232,36 @@ def test_records_are_strict_json_whole_and_read_back(tmp_path):
     assert [entry.name for entry in path.parent.iterdir()] == ["r.json"]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "other"}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "other"}', "[" * 100_000])
 def test_what_is_not_a_record_is_refused(tmp_path, text, refuses):
     path = tmp_path / "r.json"
     path.write_text(text)
     with refuses("is not a record"):
         records.load_record(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"result": None}, "result must be an object, got None"),
+        ({"result": {}}, "result must be an object, got {}"),
+        ({"result": "done"}, "result must be an object, got 'done'"),
+        ({"result": {"error": math.nan}}, "NaN is not JSON"),
+        ({"settings": [1]}, r"settings must be an object, got \[1\]"),
+        ({"libraries": "torch"}, "libraries must be an object"),
+    ],
+)
+def test_a_record_whose_content_is_damaged_is_refused_by_name(tmp_path, change, said, refuses):
+    path = records.save_record(tmp_path / "r.json", records.make_record({"n": 1}, {"e": 1.0}, 1.0, "c0de"))
+    assert records.load_record(path)["result"] == {"e": 1.0}
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with refuses(f"r.json is not a record: {said}"):
+        records.load_record(path)
+
+
+def test_a_scheduler_at_nothing_is_named(tmp_path):
+    with pytest.raises(ConnectionError, match=r"no dask scheduler answers at 'tcp://127\.0\.0\.1:9'"):
+        records.sweep(square, points(tmp_path / "log"), scheduler="tcp://127.0.0.1:9")
 
 
 def test_a_record_must_be_complete(tmp_path, refuses):

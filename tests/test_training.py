@@ -328,6 +328,31 @@ def test_a_state_that_does_not_fit_is_refused_before_anything_is_overwritten(tmp
     assert torch.equal(generator.get_state(), start)
 
 
+@pytest.mark.parametrize(
+    ("name", "damage", "said"),
+    [
+        ("model.weight", lambda value: value * math.nan, "not finite, in model.weight"),
+        ("optimizer.0.exp_avg_sq", lambda value: value + math.inf, "not finite, in optimizer.0.exp_avg_sq"),
+        ("generator", torch.zeros_like, "broken state of the generator"),
+    ],
+)
+def test_a_state_of_sick_numbers_is_refused_before_anything_is_overwritten(tmp_path, name, damage, said):
+    """Its shapes fit and its digest is right: it was written so."""
+    path = tmp_path / "run.safetensors"
+    go(path)
+    tensors, metadata = contents(path)
+    forge(path, {**tensors, name: damage(tensors[name])}, identity=metadata["identity"])
+    model, loss = toy()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    generator = torch.Generator().manual_seed(0)
+    start = generator.get_state()
+    schedule = training.Schedule(8, 1e-2)
+    with pytest.raises(training.CheckpointError, match=rf"run.safetensors holds .*{said}.*left as it is"):
+        training.fit(model, loss, schedule, generator, checkpoint=path, identity={"seed": 0})
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(generator.get_state(), start)
+
+
 def test_a_checkpoint_of_the_format_before_is_refused(tmp_path):
     path = tmp_path / "run.safetensors"
     go(path)

@@ -310,25 +310,28 @@ def sweep(
     from tsl.lab import records
 
     lab = importlib.import_module(f"tsl.lab.{experiment}")
-    with _arguments():
-        if not scheduler:  # the workers of a scheduler have devices of their own
-            runs.check_device(device)
-        points = [lab.settings(**point) for point in records.grid(**parse_axes(axes))]
-        found = records.sweep(
-            # One training at a time can show how far it is; several would write over each other.
-            functools.partial(
-                lab.job,
-                device=device,
-                checkpoints=checkpoints,
-                progress=workers == 1 and not scheduler,
-            ),
-            points,
-            folder,
-            scheduler=scheduler,
-            workers=workers,
-            code=versions.module_version(f"lab.{experiment}"),
-            progress=True,
-        )
+    try:
+        with _arguments():
+            if not scheduler:  # the workers of a scheduler have devices of their own
+                runs.check_device(device)
+            points = [lab.settings(**point) for point in records.grid(**parse_axes(axes))]
+            found = records.sweep(
+                # One training at a time can show how far it is; several would write over each other.
+                functools.partial(
+                    lab.job,
+                    device=device,
+                    checkpoints=checkpoints,
+                    progress=workers == 1 and not scheduler,
+                ),
+                points,
+                folder,
+                scheduler=scheduler,
+                workers=workers,
+                code=versions.module_version(f"lab.{experiment}"),
+                progress=True,
+            )
+    except ConnectionError as problem:
+        raise click.ClickException(str(problem)) from None
     for record in found:
         click.echo(lab.headline(record))
     return 0

@@ -345,6 +345,13 @@ def _check_fit(
     if wrong:
         listed = "; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
         raise CheckpointError(f"{path} does not fit the model ({listed}). {_ADVICE}")
+    for name, value in state.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise CheckpointError(f"{path} holds numbers that are not finite, in {name}. {_ADVICE}")
+    try:
+        torch.Generator(generator.device).set_state(state["generator"])
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} holds a broken state of the generator ({error}). {_ADVICE}") from error
 
 
 def _shape(value: Tensor | None) -> str:

@@ -153,7 +153,11 @@ def _run(call: Job, points: Sequence[dict[str, Any]], where: int | str) -> Itera
     import distributed  # a sweep on one machine does without
 
     # Not joblib's dask backend: a cluster of one worker it leaves idle, and runs the points in this process.
-    with distributed.Client(where, timeout="30s") as client:
+    try:
+        client = distributed.Client(where, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise ConnectionError(f"no dask scheduler answers at {where!r} ({error})") from error
+    with client:
         futures = client.map(call, points, pure=False)
         for future in distributed.as_completed(futures):
             yield future.result()
@@ -197,13 +201,21 @@ def load_record(path: Path | str) -> Record:
     """Read a record; ValueError if the file is not a whole one."""
     path = Path(path)
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a record: {error}") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT or any(k not in record for k in _KEYS):
         raise ValueError(f"{path} is not a record of format {FORMAT!r}")
+    for name in ("settings", "result", "libraries"):
+        if not isinstance(record[name], dict) or not record[name]:
+            raise ValueError(f"{path} is not a record: {name} must be an object, got {record[name]!r:.60}")
     record["result"] = _restore(record["result"])
     return record
+
+
+def _refuse(constant: str) -> float:
+    """Python reads NaN and Infinity in JSON; a record has null and texts for them, and nothing else has written these."""
+    raise ValueError(f"{constant} is not JSON")
 
 
 def load_all(folder: Path | str) -> list[Record]:

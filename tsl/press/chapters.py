@@ -140,8 +140,14 @@ def records_version(chapter: str) -> str:
 
 def libraries_version() -> str:
     """Hash of the pinned versions of the packages that `tsl` itself asks for: numbers may change with them."""
-    project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    asked = {re.split(r"[^\w.-]", entry)[0].lower() for entry in project["dependencies"]}
+    file = paths.ROOT / "pyproject.toml"
+    try:
+        dependencies = tomllib.loads(file.read_text(encoding="utf-8"))["project"]["dependencies"]
+    except KeyError as missing:
+        raise ValueError(f"{file.name} must name the project's dependencies, got none ({missing})") from None
+    except ValueError as problem:  # no TOML, or not in UTF-8
+        raise ValueError(f"{file.name} must be TOML in UTF-8, got {problem}") from None
+    asked = {re.split(r"[^\w.-]", entry)[0].lower() for entry in dependencies}
     pins = paths.REQUIREMENTS.read_text(encoding="utf-8").splitlines()
     return versions.digest(*sorted(pin for pin in pins if pin.split("==")[0].strip().lower() in asked))
 
@@ -499,6 +505,7 @@ def _papermill(
                 kernel_name=kernel_name,
                 kernel_manager_class=ThisPython,
                 timeout=None,
+                iopub_timeout=60,  # a busy machine may take longer than the usual 4 s to hand over much output
                 on_cell_execute=lambda cell, cell_index: begin(code.index(cell_index) + 1, len(code)),
             )
             client.execute(**kernel)

@@ -66,6 +66,8 @@ def stage(settings: Settings, failed: Mapping[str, str]) -> Path:
     shutil.rmtree(paths.SOURCE, ignore_errors=True)
     paths.SOURCE.mkdir(parents=True)
     for name in ("_config.yml", "_toc.yml"):
+        if not (paths.ROOT / name).is_file():
+            raise RenderError(f"there is no file {paths.ROOT / name}")
         shutil.copy2(paths.ROOT / name, paths.SOURCE / name)
     shutil.copytree(paths.BOOK, paths.SOURCE / "book", ignore=shutil.ignore_patterns("__pycache__", ".*"))
     for source in versions.chapters():
