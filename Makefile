@@ -14,7 +14,7 @@ STAMP := .venv/.ready-$(shell cat requirements.txt pyproject.toml | sha256sum | 
 TSL := .venv/bin/python -m tsl
 OPTIONS = --profile $(PROFILE) --device $(DEVICE) --seed $(SEED)
 
-.PHONY: help book publish serve test format clean distclean environment
+.PHONY: help book publish pdf serve test format clean distclean environment
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -26,6 +26,9 @@ book: $(STAMP) ## run the chapters that changed and render the book (PROFILE, DE
 
 publish: $(STAMP) ## run what changed, then copy the executed notebooks over notebooks/*.ipynb
 	@$(TSL) publish $(OPTIONS)
+
+pdf: book ## build the book, then print it as one PDF: _build/book.pdf (needs chromium)
+	@$(TSL) pdf
 
 serve: $(STAMP) ## serve the built book at http://127.0.0.1:PORT
 	@$(TSL) serve --port $(PORT)

@@ -1,7 +1,10 @@
 """What all tests share. Every shape in `tsl` is checked at run time (``--jaxtyping-packages`` in pyproject.toml)."""
 
+import functools
+import http.server
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,3 +58,52 @@ def root() -> Path:
 def contents(root: Path) -> list[str]:
     """Files that the table of contents names, without suffix, in reading order."""
     return re.findall(r"^[\s-]*(?:root|file): (\S+)", (root / "_toc.yml").read_text(), re.MULTILINE)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The book and the warnings of its strict build."""
+    from tsl import paths  # not before the checks of shapes are in place
+    from tsl.press import site as press
+
+    place = tmp_path_factory.mktemp("site")
+    problems = press.build(paths.ROOT, place, place / "log")
+    return place / "_build" / "html", problems
+
+
+@pytest.fixture(scope="session")
+def site(built: tuple[Path, list[str]]) -> Path:
+    """Folder of the built site."""
+    return built[0]
+
+
+@pytest.fixture(scope="session")
+def pages(site: Path, contents: list[str]) -> list[Path]:
+    """Every page of the site, generated ones included, without the one that only sends the reader on to the first."""
+    found = sorted(site.rglob("*.html"))
+    found = [page for page in found if "_static" not in page.parts and page != site / "index.html"]
+    assert {f"{name}.html" for name in contents} <= {str(page.relative_to(site)) for page in found}
+    return found
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Headless Chromium."""
+    import chromium
+
+    with chromium.launch() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def served(site: Path) -> Iterator[str]:
+    """Address of a server of the site."""
+
+    class Silent(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Silent, directory=str(site)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()

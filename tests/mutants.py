@@ -99,7 +99,7 @@ def _one_noise(right: Function) -> Function:
     return wrong
 
 
-CHOOSING = "07_choosing_tasks"
+CHOOSING, PLANNING = "07_choosing_tasks", "13_planning"
 
 
 def _last_takes_half(weights: torch.Tensor) -> torch.Tensor:
@@ -414,7 +414,7 @@ _ALL = [
                 tasks, lengths, torch.eye(laws.of("target", target).d, dtype=torch.float64), steps
             )
         ),
-        chapters=(CHOOSING,),
+        chapters=(CHOOSING, PLANNING),
     ),
     Mutant(
         "lab.catalogues.catalogue",
@@ -431,7 +431,7 @@ _ALL = [
                 lengths,
             )
         ),
-        chapters=(CHOOSING,),
+        chapters=(CHOOSING, PLANNING),
     ),
     Mutant(
         "prompts.sample_prompts",
@@ -441,7 +441,7 @@ _ALL = [
                 torch.eye(laws.of("law", law).d, dtype=torch.float64), n, size, *args, **kwargs
             )
         ),
-        chapters=(CHOOSING,),
+        chapters=(CHOOSING, PLANNING),
     ),
     Mutant(
         "errors.z_scores",
@@ -457,7 +457,7 @@ _ALL = [
                 plan := right(*args), errors={name: curve.flip(1) for name, curve in plan.errors.items()}
             )
         ),
-        chapters=(CHOOSING,),
+        chapters=(PLANNING,),
     ),
     Mutant(
         "lab.selection_study.digit_pair",

@@ -601,6 +601,18 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
             ],
         },
     ),
+    figures.quantile_points: (
+        {"ax": AXES, "x": LINE, "samples": [LINE, LINE], "quantiles": (0.1, 0.9)},
+        {
+            "x": NOT_LINE,
+            "samples": [(LINE, "got (2,)"), (torch.ones(0, 2), "got (0, 2)")],
+            "quantiles": [
+                ((0.9, 0.1), "got (0.9, 0.1)"),
+                ((-0.1, 0.5), "got (-0.1, 0.5)"),
+                ((0.5,), "got (0.5,)"),
+            ],
+        },
+    ),
     figures.finish: (
         {"figure": AXES.figure, "run": RUN},
         {"figure": [(AXES, "got"), (None, "got None")], "run": [("ci", "got 'ci'")]},

@@ -3,68 +3,18 @@
 The site is built from the committed notebooks, the way plain ``jupyter-book build .`` does.
 """
 
-import http.server
 import re
-import threading
-from collections.abc import Iterator
-from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlparse
 
-import chromium
 import pytest
 from playwright.sync_api import Browser
 
-from tsl import claims, paths
-from tsl.press import site as press
+from tsl import claims
 
 # What the theme itself complains about on every page.
 NOISE = re.compile(r"invalid theme mode|reading 'classList'|favicon")
-
-
-@pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """The book and the warnings of its strict build."""
-    place = tmp_path_factory.mktemp("site")
-    problems = press.build(paths.ROOT, place, place / "log")
-    return place / "_build" / "html", problems
-
-
-@pytest.fixture(scope="session")
-def site(built: tuple[Path, list[str]]) -> Path:
-    """Folder of the built site."""
-    return built[0]
-
-
-@pytest.fixture(scope="session")
-def pages(site: Path, contents: list[str]) -> list[Path]:
-    """Every page of the site, generated ones included."""
-    found = sorted(site.rglob("*.html"))
-    found = [page for page in found if "_static" not in page.parts]
-    assert {f"{name}.html" for name in contents} <= {str(page.relative_to(site)) for page in found}
-    return found
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Headless Chromium."""
-    with chromium.launch() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def served(site: Path) -> Iterator[str]:
-    """Address of a server of the site."""
-
-    class Silent(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Silent, directory=str(site)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
 
 
 class _Parser(HTMLParser):

@@ -100,5 +100,18 @@ def test_a_quantile_band_holds_its_share_of_the_samples():
         assert inside.item() == pytest.approx(0.8, abs=0.002)
 
 
+def test_quantile_points_have_bars_over_the_middle_of_the_samples():
+    _, ax = figures.new()
+    samples = np.random.default_rng(0).standard_normal((1001, 3))
+    figures.quantile_points(ax, range(3), samples, quantiles=(0.25, 0.75))
+    line, _, (bars,) = ax.containers[0].lines
+    np.testing.assert_allclose(line.get_ydata(), np.median(samples, axis=0))
+    ends = np.array([segment[:, 1] for segment in bars.get_segments()])
+    inside = (samples >= ends[:, 0]) & (samples <= ends[:, 1])
+    np.testing.assert_allclose(inside.mean(0), 0.5, atol=0.002)
+    with pytest.raises(ValueError, match="two rising numbers"):
+        figures.quantile_points(ax, range(3), samples, quantiles=(0.9, 0.1))
+
+
 def test_colours_differ_from_each_other_and_from_the_ink_of_predictions():
     assert len({*figures.COLORS, figures.INK}) == len(figures.COLORS) + 1

@@ -12,7 +12,7 @@ import pytest
 
 from tsl import paths
 
-WORDS = {"runs", "texts", "claims", "figures", "versions", "cli"}
+WORDS = {"runs", "texts", "claims", "figures", "pictures", "versions", "cli"}
 HELPERS = {"_draw", "_validate", "paths"}
 MODULES = {
     ".".join(path.relative_to(paths.PACKAGE).with_suffix("").parts): path

@@ -31,7 +31,7 @@ SAFE = 0.5  # a direction with Γ < Σ/2 makes thinking diverge (Remark 4.1 of a
 PLANNING = 64  # test prompts that the choice of the mixture averages over
 POWER = 0.8  # with which a number of questions is to decide
 SPLITS = 20  # ways in which repeats are halved
-# Gaussian samples per dimension below which the choice of tasks is unreliable (measured in chapter 7)
+# Gaussian samples per dimension below which the choice of tasks is unreliable (measured in chapter 13)
 FEW = 5
 RARE = 10_000  # training prompts that are taken for granted
 
@@ -225,7 +225,7 @@ def plan_training(
     averages over draws from a bootstrap resample of its own, so that choice and prediction allow for what the sample does not
     show. Moments are about zero (the model has no intercept: centre the features first if
     their mean is not of interest), and are not shrunk: shrinking hides how strong the target is in its strong directions,
-    which leads to overthinking (measured in chapter 7). Labels are taken to be noiseless. This is our reading of the
+    which leads to overthinking (measured in chapter 13). Labels are taken to be noiseless. This is our reading of the
     advice to cover the skills that are needed.
 
     Parameters

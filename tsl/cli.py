@@ -1,4 +1,4 @@
-"""Command line: ``tsl book | publish | execute | figure | claims | seeds | verify | serve | sweep | think | plan | diagnose``.
+"""Command line: ``tsl book | publish | execute | figure | claims | seeds | verify | pdf | serve | sweep | think | plan | ...``.
 
 Wrong arguments end with a message and exit status 2 before anything is written.
 """
@@ -231,6 +231,20 @@ def _execute(sources: list[Path], settings: Any, force: bool) -> int:
     from tsl.press import chapters
 
     return int(bool(chapters.report(chapters.execute(sources, settings, force=force))))
+
+
+@tsl.command()
+@click.option("--out", type=click.Path(path_type=Path), help="where it goes; by default _build/book.pdf")
+def pdf(out: Path | None) -> int:
+    """Print the built book as one PDF, with Chromium and playwright."""
+    from tsl.press import pdf as press
+
+    try:
+        path = press.print_book(out or press.PDF)
+    except press.PdfError as problem:
+        raise click.ClickException(str(problem)) from None
+    click.echo(f"written: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    return 0
 
 
 @tsl.command()

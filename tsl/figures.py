@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tsl import _validate
+from tsl import _validate, pictures
 from tsl.runs import Run
 
 COLORS: list[Any] = sns.color_palette("colorblind", 8).as_hex()
 INK = "#1b1b1b"
 GREY = "#8a8a8a"
 STEPS = "steps of thinking $k$"
+HEAVY = 300_000  # bytes: a drawing in vectors may take as much, or as much as its pixels
 ERROR = "error $\\|\\hat w_k - w^*\\|^2$"
 
 _STYLE = {
@@ -37,9 +41,34 @@ _STYLE = {
     "lines.linewidth": 1.8,
     "lines.markersize": 4.5,
     "savefig.dpi": 144,
+    "svg.hashsalt": "tsl",  # the same picture has the same text
     "xtick.labelsize": 9,
     "ytick.labelsize": 9,
 }
+
+
+class _Picture(Figure):
+    """A figure that shows itself: as vectors unless pixels are much lighter, with the numbers it draws and its panels."""
+
+    def _ipython_display_(self) -> None:
+        display(self.bundle(), raw=True)
+
+    def bundle(self) -> dict[str, Any]:
+        """What a notebook keeps of the figure, by kind: text, picture, and what `pictures.DATA` says."""
+        drawn = {name: io.BytesIO() for name in ("png", "svg")}
+        with mpl.rc_context(_STYLE):
+            for name, file in drawn.items():
+                self.savefig(
+                    file, format=name, metadata={"Date": None, "Creator": None} if name == "svg" else {}
+                )
+            told = pictures.beside(self)
+        png, svg = (file.getvalue() for file in drawn.values())
+        bundle: dict[str, Any] = {"text/plain": str(self), pictures.DATA: told}
+        if len(svg) <= max(HEAVY, len(png)):
+            bundle["image/svg+xml"] = svg.decode()
+        else:
+            bundle["image/png"] = base64.b64encode(png).decode()
+        return bundle
 
 
 def new(
@@ -61,7 +90,8 @@ def new(
         width = 5.6 if cols == 1 else 7.6
     _validate.positive("width", width)
     mpl.rcParams.update(_STYLE)  # legends and colour bars added later must find it too
-    return plt.subplots(rows, cols, figsize=(width, height * rows), dpi=144, **kwargs)
+    size = (width, height * rows)
+    return plt.subplots(rows, cols, figsize=size, dpi=144, FigureClass=_Picture, **kwargs)
 
 
 def theory(ax: Axes, x: Any, y: Any, label: str | None = None, color: Any = INK, **kwargs: Any) -> None:
@@ -132,13 +162,19 @@ def quantile_band(
 
     ``samples``, (B, P), holds B samples of each point; ``quantiles`` are the ends of the band, rising, between 0 and 1.
     """
-    if len(quantiles) != 2 or not 0 <= quantiles[0] <= quantiles[1] <= 1:
-        raise ValueError(f"quantiles must be two rising numbers between 0 and 1, got {quantiles!r}")
-    values = _array(samples)
-    if values.ndim != 2 or len(values) < 1:
-        raise ValueError(f"samples must have shape (B, P) with B >= 1, got {values.shape}")
-    low, high = np.quantile(values, quantiles, axis=0)
-    band(ax, x, np.median(values, axis=0), low, high, label=label, color=color)
+    band(ax, x, *_middle(samples, quantiles), label=label, color=color)
+
+
+def quantile_points(
+    ax: Axes,
+    x: Any,
+    samples: Any,
+    label: str | None = None,
+    color: Any = None,
+    quantiles: tuple[float, float] = (0.1, 0.9),
+) -> None:
+    """Draw what `quantile_band` does as points with bars, which stay apart where bands would cover each other."""
+    points(ax, x, *_middle(samples, quantiles), label=label, color=color)
 
 
 def finish(figure: Figure, run: Run) -> Figure:
@@ -153,6 +189,17 @@ def finish(figure: Figure, run: Run) -> Figure:
     figure.canvas.draw()
     plt.close(figure)
     return figure
+
+
+def _middle(samples: Any, quantiles: tuple[float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Median and two quantiles of samples, (B, P)."""
+    if len(quantiles) != 2 or not 0 <= quantiles[0] <= quantiles[1] <= 1:
+        raise ValueError(f"quantiles must be two rising numbers between 0 and 1, got {quantiles!r}")
+    values = _array(samples)
+    if values.ndim != 2 or len(values) < 1:
+        raise ValueError(f"samples must have shape (B, P) with B >= 1, got {values.shape}")
+    low, high = np.quantile(values, quantiles, axis=0)
+    return np.median(values, axis=0), low, high
 
 
 def _array(value: Any) -> np.ndarray:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import importlib.metadata
 import importlib.util
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -32,7 +34,36 @@ MATHJAX = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2", "input/tex/extensio
 def notebooks(srcdir: Path) -> dict[str, dict[str, Any]]:
     """Notebooks of the source tree by chapter name."""
     found = sorted((srcdir / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in found}
+    return {path.stem: _read(path, path.stat().st_mtime_ns) for path in found}
+
+
+@functools.cache
+def _read(path: Path, changed: int) -> dict[str, Any]:
+    """A notebook as it was at a time: several directives ask for all of them."""
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def opening(notebook: dict[str, Any]) -> tuple[str, str] | None:
+    """Question and answer with which a chapter opens, as MyST with the numbers that it tells; None if it has no opening."""
+    cells = notebook.get("cells", [])
+    for cell in cells:
+        block = re.search(r"^(`{3,}|:{3,})\{opening\}[^\n]*\n(.*?)^\1", "".join(cell["source"]), re.M | re.S)
+        if cell["cell_type"] == "markdown" and block:
+            content = re.sub(r"\A(:\w+:[^\n]*\n)*\s*", "", block[2])
+            question, _, answer = (_told(cells, part.strip()) for part in content.partition("\n\n"))
+            return question, answer
+    return None
+
+
+def _told(cells: list[dict[str, Any]], text: str) -> str:
+    """Text with each ``{glue:text}`` in it replaced by what the notebook told: other pages cannot look it up."""
+    found = {
+        output["metadata"]["scrapbook"]["name"]: output["data"]["application/papermill.record/text/plain"]
+        for cell in cells
+        for output in cell.get("outputs", [])
+        if "scrapbook" in output.get("metadata", {})
+    }
+    return re.sub(r"\{glue:text\}`([^`]+)`", lambda name: str(found.get(name[1], name[0])).strip("'"), text)
 
 
 class _Generated(SphinxDirective):
@@ -138,8 +169,12 @@ class Ledger(_Generated):
         if claim.breaks:
             card += self.myst(f"**Where it breaks.** {claim.breaks}", "tsl-note")
         card += self.myst(f"**Why these bounds.** {claim.bounds}", "tsl-note")
+        # The label makes `{ref}`ledger-c5`` lead to this card, from any page.
+        domain, docname = self.env.get_domain("std"), self.env.docname
+        domain.labels[f"ledger-{claim.id.lower()}"] = (docname, f"ledger-{claim.id.lower()}", claim.title)
+        domain.anonlabels[f"ledger-{claim.id.lower()}"] = (docname, f"ledger-{claim.id.lower()}")
         link = (
-            f"{{ref}}`where it is measured <{claim.label}>`"
+            f"measured in {{numref}}`section {{number}}, {{name}} <{claim.label}>`"
             if reproduced and measurement
             else "chapter to come"
         )
@@ -180,11 +215,10 @@ def _chips(title: str, chips: str) -> str:
     return f'<div class="tsl-chips">{title}<span class="tsl-chips-list">{chips}</span></div>'
 
 
-def _chip(claim: Claim, verdict: Verdict) -> str:
+def _chip(claim: Claim, verdict: Verdict, page: str = "") -> str:
+    """A claim's id in the colour of its outcome; ``page`` is the address of the ledger, if another page shows it."""
     text = html.escape(f"{claim.title}: {verdict}", quote=True)
-    return (
-        f'<a class="tsl-chip {verdict.css}" href="#ledger-{claim.id.lower()}" title="{text}">{claim.id}</a>'
-    )
+    return f'<a class="tsl-chip {verdict.css}" href="{page}#ledger-{claim.id.lower()}" title="{text}">{claim.id}</a>'
 
 
 class SeedTable(_Generated):
@@ -303,7 +337,7 @@ def drop_thebe(app: Sphinx, page: str, template: str, context: dict[str, Any], d
 
 
 def vendor(app: Sphinx, problem: Exception | None) -> None:
-    """Copy MathJax and plotly, which come with Python packages, into the site: no page asks another host."""
+    """Copy MathJax, which comes with a Python package, into the site: no page asks another host."""
     if problem is not None or app.builder.format != "html":
         return
     target = Path(app.outdir) / "_static" / "vendor"
@@ -316,10 +350,6 @@ def vendor(app: Sphinx, problem: Exception | None) -> None:
             shutil.copytree(source, place, dirs_exist_ok=True)
         else:
             shutil.copy2(source, place)
-    plotly = importlib.util.find_spec("plotly")
-    assert plotly is not None
-    assert plotly.origin is not None
-    shutil.copy2(Path(plotly.origin).parent / "package_data" / "plotly.min.js", target / "plotly.min.js")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -329,6 +359,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("breaking-table", BreakingTable)
     app.add_directive("opening", Opening)
     app.add_css_file("tsl.css")
+    app.setup_extension("landing")
+    app.setup_extension("finding")
     app.connect(
         "config-inited", lambda app, config: setattr(config, "mathjax_path", f"vendor/mathjax/{MATHJAX[0]}")
     )

@@ -132,3 +132,9 @@ def shuffled(d: int, generator: torch.Generator) -> Tensor:
 def unrelated(d: int, generator: torch.Generator) -> Tensor:
     """Eigenbases drawn uniformly from the orthogonal group (Haar measure)."""
     return covariance.haar(d, generator)
+
+
+FAMILIES = {
+    "aligned": (turned(0.2), 3),
+    "skills": (shuffled, 8),
+}  # name -> (frame, copies) as `catalogue` takes them
