@@ -120,7 +120,13 @@ def mutants(source: str) -> Iterator[tuple[int, int, str, str, types.CodeType]]:
         for after in found:
             put(parent, field, index, ast.copy_location(after, before))
             code = compile(ast.fix_missing_locations(tree), "slip", "exec")
-            yield before.lineno, before.end_lineno or before.lineno, ast.unparse(before), ast.unparse(after), code
+            yield (
+                before.lineno,
+                before.end_lineno or before.lineno,
+                ast.unparse(before),
+                ast.unparse(after),
+                code,
+            )
             put(parent, field, index, before)
 
 
@@ -134,7 +140,11 @@ def put_into(module: types.ModuleType, code: types.CodeType) -> None:
         if isinstance(old, property):
             old, new = old.fget, new.fget
         if isinstance(old, types.FunctionType) and old.__module__ == module.__name__:
-            old.__code__, old.__defaults__, old.__kwdefaults__ = new.__code__, new.__defaults__, new.__kwdefaults__
+            old.__code__, old.__defaults__, old.__kwdefaults__ = (
+                new.__code__,
+                new.__defaults__,
+                new.__kwdefaults__,
+            )
 
     for name, new in vars(changed).items():
         old = vars(module).get(name)
@@ -170,7 +180,9 @@ class Examiner:
             chosen = {item.nodeid: item for line in range(first, last + 1) for item in by_line[line]}
             order = sorted(chosen.values() or session.items, key=lambda item: item.stash[SECONDS])
             status = in_child(lambda code=code, order=order: self._try(module, code, order))
-            found = "found" if status else "equivalent" if (self.name, before, after) in EQUIVALENT else "survive"
+            found = (
+                "found" if status else "equivalent" if (self.name, before, after) in EQUIVALENT else "survive"
+            )
             self.counts[found] += 1
             if found == "survive":
                 self.survivors.append((first, before, after))
@@ -242,7 +254,9 @@ SCREEN = 1
 
 def main() -> None:
     global SCREEN
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("modules", nargs="*", default=list(TESTS), metavar="module")
     parser.add_argument("--seconds", type=float, default=3600, help="for each module")
     parser.add_argument("--json", type=Path, help="where the counts go")
@@ -256,7 +270,10 @@ def main() -> None:
         pytest.main([*arguments, f"--rootdir={ROOT}", *files], plugins=[examiner])
         if options.json:
             with options.json.open("a") as out:
-                out.write(json.dumps({"module": name, "counts": examiner.counts, "survivors": examiner.survivors}) + "\n")
+                out.write(
+                    json.dumps({"module": name, "counts": examiner.counts, "survivors": examiner.survivors})
+                    + "\n"
+                )
 
 
 if __name__ == "__main__":
