@@ -19,7 +19,9 @@ def prose(source):
 @CHAPTERS
 def test_a_chapter_opens_with_its_question_and_an_answer_in_two_sentences(source):
     first = versions.read_source(source).cells[0].source
-    found = re.match(r"# .+\n+```{opening}\n(?::needs: ([^\n]+)\n)?\n*(.+?\?)\n\n(.+?)\n```", first, re.DOTALL)
+    found = re.match(
+        r"# .+\n+```{opening}\n(?::needs: ([^\n]+)\n)?\n*(.+?\?)\n\n(.+?)\n```", first, re.DOTALL
+    )
     assert found, "the title is followed by an {opening}: a question, an empty line, and its answer"
     needs, _, answer = found.groups()
     assert len(re.findall(r"[.!?](?=\s|$)", answer)) == 2

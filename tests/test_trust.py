@@ -77,7 +77,7 @@ def test_licences_are_those_of_the_versions_that_are_installed(works: list[Work]
 
 
 def test_what_the_tests_bring_along_has_a_licence_too(root: Path) -> None:
-    foreign = [path for path in (root / "tests").rglob("*.min.js")]
+    foreign = list((root / "tests").rglob("*.min.js"))
     assert foreign
     assert all((path.parent / "LICENSE").is_file() for path in foreign)
 
