@@ -160,8 +160,8 @@ def put_into(module: types.ModuleType, code: types.CodeType) -> None:
 class Examiner:
     """Takes the place of pytest's loop over tests: first all as they are, then those that pass through each slip."""
 
-    def __init__(self, name: str, seconds: float) -> None:
-        self.name, self.seconds = name, seconds
+    def __init__(self, name: str, seconds: float, start: int) -> None:
+        self.name, self.seconds, self.start = name, seconds, start
         self.counts: Counter[str] = Counter()
         self.survivors: list[tuple[int, str, str]] = []
 
@@ -174,6 +174,8 @@ class Examiner:
                 by_line[line].append(item)
         began = time.monotonic()
         for first, last, before, after, code in mutants(path.read_text(encoding="utf-8")):
+            if first < self.start:
+                continue
             if time.monotonic() - began > self.seconds:
                 self.counts["not tried"] += 1
                 continue
@@ -259,12 +261,13 @@ def main() -> None:
     )
     parser.add_argument("modules", nargs="*", default=list(TESTS), metavar="module")
     parser.add_argument("--seconds", type=float, default=3600, help="for each module")
+    parser.add_argument("--start", type=int, default=0, help="line of the first slip")
     parser.add_argument("--json", type=Path, help="where the counts go")
     options = parser.parse_args()
     SCREEN = os.dup(1)
     sys.path.insert(0, str(ROOT / "tests"))
     for name in options.modules:
-        examiner = Examiner(name, options.seconds)
+        examiner = Examiner(name, options.seconds, options.start)
         arguments = ["-q", "-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib"]
         files = [str(ROOT / "tests" / f"{test}.py") for test in TESTS[name]]
         pytest.main([*arguments, f"--rootdir={ROOT}", *files], plugins=[examiner])

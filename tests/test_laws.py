@@ -312,3 +312,21 @@ def test_features_of_constant_length_in_one_dimension_have_no_hardness_and_never
         law = laws.rows(torch.stack([size, -size])[:, None])
         law = law if short_cut else laws.Law(law.second, law.fourth, law.draw)
         assert 0 <= theory.hardness_spectrum(law).item() < 1e-12
+
+
+def test_unlike_units_are_not_singular_and_copies_of_a_feature_are():
+    x = skewed_rows(count=40) * torch.tensor([1.0, 1e-9, 1e3], dtype=torch.float64)
+    law = laws.rows(x)
+    gamma = theory.gamma(law, 5)
+    mixed = gamma @ law.second
+    torch.testing.assert_close(mixed, theory.second_moment(law, 5), rtol=1e-6, atol=1e-30)
+    for twin in (x[:, [0, 1, 0]], x * torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64)):
+        with pytest.raises(ValueError, match="must cover every direction"):
+            theory.gamma(laws.rows(twin), 5)
+
+
+def test_endless_degrees_of_freedom_are_gaussian_and_too_few_foretell_nothing(refuses):
+    cov = gaussian_case()
+    torch.testing.assert_close(theory.gamma(laws.student(cov, math.inf), 7), theory.gamma(cov, 7))
+    with refuses("dof must be above 4"):
+        theory.hardness_spectrum(laws.student(cov, 3.0))

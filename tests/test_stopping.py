@@ -335,3 +335,24 @@ def test_twenty_folds_unless_told_otherwise() -> None:
     plain = stopping.held_out_error(model, batch, 3)
     assert torch.equal(plain, stopping.held_out_error(model, batch, 3, folds=20))
     assert not torch.equal(plain, stopping.held_out_error(model, batch, 3, folds=21))
+
+
+def test_a_feature_that_stands_twice_is_seen_once() -> None:
+    batch = prompts.sample_prompts(covariance.power_law(4, 1.0), 9, 6, 0.5, generator(1))
+    twice = prompts.Prompts(batch.x[..., [0, 1, 2, 3, 0, 1]], batch.y, batch.w[:, [0, 1, 2, 3, 0, 1]])
+    for scale in (1.0, 1e6):
+        scaled = prompts.Prompts(scale * twice.x, twice.y, twice.w)
+        pinv = (torch.linalg.pinv(scaled.x, rtol=1e-12) @ scaled.y[..., None])[..., 0]
+        torch.testing.assert_close(stopping.posterior_mean(scaled, 0.0), pinv)
+    found = stopping.posterior_mean(twice)
+    torch.testing.assert_close(found[:, :2], found[:, 4:])  # what two share is shared equally
+
+
+def test_a_short_prompt_whose_labels_are_all_zero_is_answered() -> None:
+    x = torch.randn(2, 3, 5, dtype=torch.float64, generator=generator(4))
+    silent = prompts.Prompts(x, torch.zeros(2, 3).double(), torch.zeros(2, 5).double())
+    assert torch.equal(stopping.posterior_mean(silent), torch.zeros(2, 5).double())
+
+
+def test_one_step_of_patience_unless_told_otherwise() -> None:
+    assert stopping.first_turn(torch.tensor([[3.0, 2.0, 2.5, 1.0], [3.0, 2.0, 1.0, 1.5]])).tolist() == [1, 2]

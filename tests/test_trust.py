@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+#: Made by the book's own extensions while it is built.
+MADE_HERE = {"card.png", "chains.svg", "prose.js"}
 POLICY = "default-src 'self' 'unsafe-inline' data:"
 
 
@@ -43,7 +45,7 @@ def test_every_file_that_the_site_passes_on_has_a_licence(site: Path, root: Path
         str(path.relative_to(site / "_static")) for path in (site / "_static").rglob("*") if path.is_file()
     }
     ours = root / "book" / "_static"
-    theirs = shipped - {str(path.relative_to(ours)) for path in ours.rglob("*")}
+    theirs = shipped - {str(path.relative_to(ours)) for path in ours.rglob("*")} - MADE_HERE
     assert len(theirs) > 100
     patterns = [pattern for work in works for pattern in work.files]
     unnamed = [file for file in theirs if not any(fnmatch.fnmatchcase(file, pattern) for pattern in patterns)]

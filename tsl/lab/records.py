@@ -31,6 +31,14 @@ from tqdm import tqdm
 from tsl import _validate, paths
 
 FORMAT = "tsl-record-1"
+_KINDS = {
+    "settings": dict,
+    "code": str,
+    "device": str,
+    "libraries": dict,
+    "seconds": int | float,
+    "date": str,
+}
 _KEYS = ("settings", "result", "code", "device", "libraries", "seconds", "date")
 
 Record = dict[str, Any]
@@ -198,11 +206,20 @@ def load_record(path: Path | str) -> Record:
     path = Path(path)
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        if (
+            not isinstance(record, dict)
+            or record.get("format") != FORMAT
+            or any(k not in record for k in _KEYS)
+        ):
+            raise ValueError(f"not of format {FORMAT!r}")
+        wrong = [
+            k for k, kind in _KINDS.items() if not isinstance(record[k], kind) or isinstance(record[k], bool)
+        ]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is {record[wrong[0]]!r}")
+        record["result"] = _restore(record["result"])
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a record: {error}") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT or any(k not in record for k in _KEYS):
-        raise ValueError(f"{path} is not a record of format {FORMAT!r}")
-    record["result"] = _restore(record["result"])
     return record
 
 
