@@ -325,7 +325,7 @@ def try_logs(judged, questions, levels, odd, more):
 def test_a_log_is_judged_or_refused():
     judged = []
     try_logs(judged)
-    assert 10 < sum(judged) < len(judged) - 10  # enough of either
+    assert 10 < sum(judged) < len(judged)  # some of either
 
 
 def test_a_name_beyond_all_integers_is_a_name():
