@@ -355,3 +355,55 @@ def test_a_claim_is_measured_once_in_the_whole_book(ledger, refuses):
     record = claims.record(run(), "C1", YES)
     with refuses("C1 must be measured once"):
         claims.collect([notebook(record), notebook(record)])
+
+
+def test_one_number_that_is_none_among_others_is_unexpected_too():
+    expected = claims.load()["S5"]
+    mixed = claims.Measurement(
+        expected, (claims.above("a", math.nan, 0.0), claims.above("b", -1.0, 0.0)), "ci"
+    )
+    assert mixed.verdict == Verdict.FAILS
+    assert not mixed.as_expected
+
+
+def test_all_the_evidence_is_of_a_known_kind_and_texts_have_no_margins(tmp_path, refuses):
+    with refuses(r"got \['simulation', 'hope'\]"):
+        load(tmp_path, [row(evidence=["simulation", "hope"])])
+    (claim,) = load(tmp_path, [row(title=" t\n")]).values()
+    assert claim.title == "t"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: claims.close("x", 1.0, math.nan, rel=1.0), "predicted must be a number"),
+        (lambda: claims.close("x", 1.0, 1.0, rel=-0.1, abs=1.0), "rel and abs must not be negative"),
+        (lambda: claims.close("x", 1.0, 1.0, rel=0.1, abs=-1.0), "rel and abs must not be negative"),
+        (lambda: claims.close("x", 1.0, 1.0), "one of them positive"),
+        (lambda: claims.close("x", 1.0, 0.0, rel=0.5), "one of them positive"),
+        (lambda: claims.below("x", 1.0, math.nan), "bound must be a number"),
+        (lambda: claims.above("x", 1.0, math.nan), "bound must be a number"),
+        (lambda: claims.inside("x", 1.0, math.nan, 2.0), "low must be a number"),
+        (lambda: claims.inside("x", 1.0, 0.0, math.nan), "high must be a number"),
+        (lambda: claims.inside("x", 1.0, 2.0, 1.0), "low must be at most high"),
+        (lambda: claims.share("x", 3, 9, above=math.nan), "above must be a number"),
+        (lambda: claims.share("x", 3, 9, below=math.nan), "below must be a number"),
+        (lambda: claims.share("x", 10, 9, above=0.5), "count must be at most trials"),
+        (lambda: claims.share("x", 3, 9), "one of above and below"),
+        (lambda: claims.share("x", 3, 9, above=0.1, below=0.5), "one of above and below"),
+        (lambda: claims.below("  ", 1.0, 2.0), "label must be a non-empty text"),
+        (lambda: claims.below("x", "1", 2.0), "measured must be a number"),
+        (lambda: claims.above("x", 1.0, 2.0, predicted=math.nan), "predicted must be a number"),
+    ],
+)
+def test_a_check_that_says_nothing_is_refused(make, message, refuses):
+    with refuses(message):
+        make()
+
+
+def test_checks_at_their_very_edge():
+    assert not claims.close("x", 1.5, 1.0, rel=0.1).passed  # no absolute tolerance unless one is given
+    assert claims.inside("x", 2.0, 2.0, 2.0).passed
+    assert not claims.share("x", 0, 10, above=0.0).passed
+    assert not claims.share("x", 10, 10, below=1.0).passed
+    assert claims.below("x", math.inf, 1.0).measured == math.inf
