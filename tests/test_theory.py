@@ -428,8 +428,8 @@ def test_a_preconditioner_that_is_not_symmetric_overthinks_when_its_chain_grows(
         )
         cov = turned([1.0, 0.6, 0.3], seed)
         step = torch.eye(3, dtype=torch.float64) - torch.linalg.inv(gamma) @ cov
-        late = [torch.linalg.matrix_power(step, k).norm().item() for k in (60, 120)]
-        if min(late) > 0 and abs(math.log(late[1] / late[0])) < 0.5:
+        late = [torch.linalg.matrix_power(step, k).norm().item() for k in (20, 40)]
+        if abs(math.log(late[1] / late[0])) < 0.5:
             continue  # too near the edge to tell by looking
         found.add(theory.overthinks(gamma, cov))
         assert theory.overthinks(gamma, cov) is (late[1] > late[0]), seed
