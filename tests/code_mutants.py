@@ -15,6 +15,7 @@ import ast
 import importlib
 import json
 import os
+import re
 import resource
 import sys
 import time
@@ -227,6 +228,7 @@ class Examiner:
 
     def __init__(self, name: str, seconds: float, start: int) -> None:
         self.name, self.seconds, self.start = name, seconds, start
+        self.only: set[str] = set()  # no others are tried, if any are named
         self.counts: Counter[str] = Counter()
         self.survivors: list[tuple[int, str, str]] = []  # line, slip, and why nobody can see it
 
@@ -239,7 +241,7 @@ class Examiner:
                 by_line[line].append(item)
         began = time.monotonic()
         for first, last, before, after, code in mutants(path.read_text(encoding="utf-8")):
-            if first < self.start:
+            if first < self.start or (self.only and f"{before}  ->  {after}" not in self.only):
                 continue
             if time.monotonic() - began > self.seconds:
                 self.counts["not tried"] += 1
@@ -298,7 +300,8 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     lines = [
         "# Slips in the code, and the tests that find them",
         "",
-        "Made by `python tests/code_mutants.py --write`: each module with one operator, number or condition changed at a time, against",
+        "Made by `python tests/code_mutants.py --write`: each module with one operator,",
+        "number or condition changed at a time, against",
         "its own tests (" + "; ".join(f"{name}: {', '.join(files)}" for name, files in TESTS.items()) + ").",
         "",
         "| Module | Slips | Found | Nothing changes | Survive |",
@@ -327,8 +330,7 @@ LINES, SECONDS = pytest.StashKey[set[int]](), pytest.StashKey[float]()
 
 def run(item: pytest.Item) -> bool:
     """Whether a test passes."""
-    from _pytest.runner import runtestprotocol
-
+    runtestprotocol = importlib.import_module("_pytest.runner").runtestprotocol
     return all(report.passed for report in runtestprotocol(item, nextitem=None, log=False))
 
 
@@ -362,6 +364,9 @@ def main() -> None:
     parser.add_argument("modules", nargs="*", default=list(TESTS), metavar="module")
     parser.add_argument("--seconds", type=float, default=3600, help="for each module")
     parser.add_argument("--start", type=int, default=0, help="line of the first slip")
+    parser.add_argument(
+        "--again", type=Path, help="only the slips that this file lists, as a run printed them"
+    )
     parser.add_argument("--json", type=Path, help="keep the results there, a line for a module")
     parser.add_argument("--write", action="store_true", help=f"renew {RECORD.name}")
     options = parser.parse_args()
@@ -370,6 +375,11 @@ def main() -> None:
     results: dict[str, dict[str, Any]] = {}
     for name in options.modules:
         examiner = Examiner(name, options.seconds, options.start)
+        if options.again:
+            found = re.findall(
+                rf"^{name}:\d+: (.*?)(?:   \[\d+ tests\])?$", options.again.read_text(), re.MULTILINE
+            )
+            examiner.only = set(found)
         arguments = ["-q", "-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib"]
         files = [str(ROOT / "tests" / f"{test}.py") for test in TESTS[name]]
         pytest.main([*arguments, f"--rootdir={ROOT}", *files], plugins=[examiner])

@@ -31,7 +31,7 @@ from tqdm import tqdm
 from tsl import _validate, paths
 
 FORMAT = "tsl-record-1"
-_KINDS = {
+_KINDS: dict[str, Any] = {
     "settings": dict,
     "result": dict,
     "code": str,
