@@ -215,7 +215,8 @@ def table(runs: int) -> str:
     for name, values, expected in found.values():
         low, high = number(min(values)), number(max(values))
         lines.append(f"| {name} | {low if low == high else f'{low} to {high}'} | {expected} |")
-    where = f"{processor()}, one thread, torch {torch.__version__}, {runs} run{'s' * (runs > 1)}, {datetime.date.today():%d %B %Y}"
+    count, today = f"{runs} run{'s' * (runs > 1)}", f"{datetime.date.today():%d %B %Y}"
+    where = f"{processor()}, one thread, torch {torch.__version__}, {count}, {today}"
     return "\n".join([where + ":", "", *lines])
 
 
