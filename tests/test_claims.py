@@ -355,3 +355,97 @@ def test_a_claim_is_measured_once_in_the_whole_book(ledger, refuses):
     record = claims.record(run(), "C1", YES)
     with refuses("C1 must be measured once"):
         claims.collect([notebook(record), notebook(record)])
+
+
+def test_one_number_that_is_none_among_others_is_unexpected_too():
+    expected = claims.load()["S5"]
+    mixed = claims.Measurement(
+        expected, (claims.above("a", math.nan, 0.0), claims.above("b", -1.0, 0.0)), "ci"
+    )
+    assert mixed.verdict == Verdict.FAILS
+    assert not mixed.as_expected
+
+
+def test_all_the_evidence_is_of_a_known_kind_and_texts_have_no_margins(tmp_path, refuses):
+    with refuses(r"got \['simulation', 'hope'\]"):
+        load(tmp_path, [row(evidence=["simulation", "hope"])])
+    (claim,) = load(tmp_path, [row(title=" t\n")]).values()
+    assert claim.title == "t"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: claims.close("x", 1.0, math.nan, rel=1.0), "predicted must be a number"),
+        (lambda: claims.close("x", 1.0, 1.0, rel=-0.1, abs=1.0), "rel and abs must not be negative"),
+        (lambda: claims.close("x", 1.0, 1.0, rel=0.1, abs=-1.0), "rel and abs must not be negative"),
+        (lambda: claims.close("x", 1.0, 1.0), "one of them positive"),
+        (lambda: claims.close("x", 1.0, 0.0, rel=0.5), "one of them positive"),
+        (lambda: claims.below("x", 1.0, math.nan), "bound must be a number"),
+        (lambda: claims.above("x", 1.0, math.nan), "bound must be a number"),
+        (lambda: claims.inside("x", 1.0, math.nan, 2.0), "low must be a number"),
+        (lambda: claims.inside("x", 1.0, 0.0, math.nan), "high must be a number"),
+        (lambda: claims.inside("x", 1.0, 2.0, 1.0), "low must be at most high"),
+        (lambda: claims.share("x", 3, 9, above=math.nan), "above must be a number"),
+        (lambda: claims.share("x", 3, 9, below=math.nan), "below must be a number"),
+        (lambda: claims.share("x", 10, 9, above=0.5), "count must be at most trials"),
+        (lambda: claims.share("x", 3, 9), "one of above and below"),
+        (lambda: claims.share("x", 3, 9, above=0.1, below=0.5), "one of above and below"),
+        (lambda: claims.below("  ", 1.0, 2.0), "label must be a non-empty text"),
+        (lambda: claims.below("x", "1", 2.0), "measured must be a number"),
+        (lambda: claims.above("x", 1.0, 2.0, predicted=math.nan), "predicted must be a number"),
+    ],
+)
+def test_a_check_that_says_nothing_is_refused(make, message, refuses):
+    with refuses(message):
+        make()
+
+
+def test_checks_at_their_very_edge():
+    assert not claims.close("x", 1.5, 1.0, rel=0.1).passed  # no absolute tolerance unless one is given
+    assert claims.inside("x", 2.0, 2.0, 2.0).passed
+    assert not claims.share("x", 0, 10, above=0.0).passed
+    assert not claims.share("x", 10, 10, below=1.0).passed
+    assert claims.below("x", math.inf, 1.0).measured == math.inf
+
+
+def test_a_claim_in_plain_text(ledger):
+    claim = claims.load()["S1"]
+    near = claims.close("share seen", 0.5, 0.4, rel=0.5)
+    counted = claims.share("many", 9, 10, above=0.4)
+    made = claims.record(run(), "S1", near, counted, mechanism=[NO], breaks=[ALSO]).to_dict()
+    assert claims.told(claim, None) == "S1   t: not yet reproduced"
+    assert claims.told(claim, made) == "S1   t: effect, but not the mechanism"
+    made = claims.record(run(), "S1", near, counted, breaks=[ALSO]).to_dict()
+    assert claims.told(claim, made) == "S1   t: holds only if m → ∞"
+    assert claims.told(claim, made, whole=True).splitlines()[-3:] == [
+        "  ✓ share seen: 0.5, predicted 0.4 (passes if within 0.2)",
+        "  ✓ many: 0.9 9 of 10, 55 % to 100 % (passes if interval more than 40 %)",
+        "  ✓ also: 3 (seen if ≥ 2)",
+    ]
+    assert "✗ no: 3 (passes if ≤ 2)" in claims.told(
+        claim, claims.record(run(), "S1", NO).to_dict(), whole=True
+    )
+    assert "chapter: 01_the_task" in claims.told(claim, None, whole=True)
+    assert claims.told(claim, None, whole=True).count("✓") == 0
+
+
+def test_box_says_which_check_is_of_the_cause_and_which_has_no_prediction(ledger):
+    here = claims.record(
+        run(),
+        "C12",
+        claims.close("seen", 1.0, 1.5, rel=0.9),
+        mechanism=[NO],
+        breaks=[claims.above("d", 3.0, 2.0)],
+    )
+    decisive, breaks = claims.evidence(here.to_dict()).split("Where it breaks")
+    assert "<td>seen</td><td>1</td><td>1.5</td><td>within 1.35</td><td>✓</td>" in decisive
+    assert "<td>the cause: no</td><td>3</td><td>—</td><td>≤ 2</td><td>✗</td>" in decisive
+    assert "<td>d</td><td>3</td><td>—</td><td>≥ 2</td></tr>" in breaks
+    assert decisive.count(">Passed</span>") == 1
+    assert ">Passed</span>" not in breaks
+    assert "tsl-breaks" in decisive.rpartition("<table")[2]
+    assert "tsl-breaks" not in decisive.partition("</table>")[0]
+    # A condition stands beside "holds only if", and beside no other outcome.
+    failed = claims.record(run(), "S1", NO)
+    assert claims.badge(failed.claim, failed.verdict).endswith(">fails</span>")

@@ -150,3 +150,40 @@ def test_damping_beyond_one_is_named(refuses) -> None:
     moments = prompts.sample_moments(torch.eye(2, dtype=torch.float64), 6, 3, generator=generator())
     with refuses("damping must lie in"):
         cot.chain_lessons(moments, 1.5, 2)
+
+
+def test_no_thought_at_all_is_a_chain_of_one():
+    cov = covariance.power_law(3, 0.5)
+    batch = prompts.sample_prompts(cov, 8, 5, generator=generator())
+    chain = cot.chain_of_thought(lsa.LinearSelfAttention.from_theory(cov, 10), batch, 0)
+    assert torch.equal(chain, torch.zeros(5, 1, 3, dtype=torch.float64))
+
+
+def test_single_precision_thinks_in_double():
+    cov = covariance.power_law(3, 0.5)
+    exact = prompts.sample_moments(cov, 9, 4, generator=generator(1))
+    rough = prompts.Moments(exact.gram.float(), exact.cross.float(), exact.w.float())
+    gamma = theory.gamma(cov, 10)
+    chain = cot.pseudo_newton(rough, gamma.float(), 20)
+    again = prompts.Moments(rough.gram.double(), rough.cross.double(), rough.w.double())
+    torch.testing.assert_close(
+        chain, cot.pseudo_newton(again, gamma.float().double(), 20), rtol=1e-5, atol=1e-6
+    )
+    assert chain.dtype == torch.float64
+
+
+def test_preconditioners_are_as_many_as_prompts(refuses):
+    cov = covariance.power_law(3, 0.5)
+    moments = prompts.sample_moments(cov, 9, 4, generator=generator(1))
+    with refuses("gamma must hold one matrix or one for each of 4 prompts, got 3"):
+        cot.pseudo_newton(moments, theory.gamma(cov, 5).expand(3, 3, 3), 2)
+
+
+def test_errors_are_sampled_without_noise_unless_it_is_asked_for():
+    cov = covariance.power_law(3, 0.5)
+    gamma = theory.gamma(cov, 10)
+    silent = cot.sampled_errors(gamma, cov, 9, 4, 50, generator=generator(2))
+    assert torch.equal(silent, cot.sampled_errors(gamma, cov, 9, 4, 50, 0.0, generator(2)))
+    loud = cot.sampled_errors(gamma, cov, 9, 1, 20_000, 2.0, generator(2))[:, 1]
+    expected = theory.direct_error(gamma, cov, 9, 2.0)
+    assert abs(loud.mean().item() - expected) < 4.5 * errors.standard_error(loud).item()

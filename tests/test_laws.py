@@ -184,8 +184,8 @@ def test_cot_error_beyond_one_step_misses_only_second_order():
 
 def test_label_noise_adds_its_share_to_gamma():
     law = laws.rows(skewed_rows(count=40))
-    gap = theory.gamma(law, 8, noise=2.0) - theory.gamma(law, 8)
-    torch.testing.assert_close(gap, 0.5 * torch.eye(3, dtype=torch.float64), atol=1e-9, rtol=0)
+    gap = theory.gamma(law, 8, noise=1.5) - theory.gamma(law, 8)
+    torch.testing.assert_close(gap, 1.5**2 / 8 * torch.eye(3, dtype=torch.float64), atol=1e-9, rtol=0)
 
 
 def test_gamma_of_real_laws_is_not_symmetric_and_of_elliptical_laws_it_is():
@@ -289,3 +289,44 @@ def test_every_bad_argument_is_named(refuses):
     for message, call in cases:
         with refuses(message):
             call()
+
+
+@pytest.mark.parametrize("law", [laws.student(gaussian_case(), 6.0), laws.rows(skewed_rows(count=40))])
+def test_what_a_law_knows_of_itself_is_what_its_moments_say(law):
+    """κ and the eigenvalues that a law brings along are short cuts: without them the same comes out."""
+    bare = laws.Law(law.second, law.fourth, law.draw)
+    torch.testing.assert_close(theory.gamma(law, 7, 1.5), theory.gamma(bare, 7, 1.5))
+    torch.testing.assert_close(
+        theory.hardness_spectrum(law), theory.hardness_spectrum(bare), rtol=1e-7, atol=1e-9
+    )
+    # Independent of both: the eigenvalues of KΛ⁻² are those of Λ⁻¹KΛ⁻¹.
+    fourth = law.fourth(torch.eye(len(law.second), dtype=torch.float64))
+    ratio = fourth @ torch.linalg.matrix_power(torch.linalg.inv(law.second), 2)
+    expected = torch.linalg.eigvals(ratio).real.sort().values - 1
+    torch.testing.assert_close(theory.hardness_spectrum(bare), expected, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("short_cut", [True, False])
+def test_features_of_constant_length_in_one_dimension_have_no_hardness_and_never_less(short_cut):
+    for size in torch.linspace(0.1, 3, 50, dtype=torch.float64):
+        law = laws.rows(torch.stack([size, -size])[:, None])
+        law = law if short_cut else laws.Law(law.second, law.fourth, law.draw)
+        assert 0 <= theory.hardness_spectrum(law).item() < 1e-12
+
+
+def test_unlike_units_are_not_singular_and_copies_of_a_feature_are():
+    x = skewed_rows(count=40) * torch.tensor([1.0, 1e-9, 1e3], dtype=torch.float64)
+    law = laws.rows(x)
+    gamma = theory.gamma(law, 5)
+    mixed = gamma @ law.second
+    torch.testing.assert_close(mixed, theory.second_moment(law, 5), rtol=1e-6, atol=1e-30)
+    for twin in (x[:, [0, 1, 0]], x * torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64)):
+        with pytest.raises(ValueError, match="must cover every direction"):
+            theory.gamma(laws.rows(twin), 5)
+
+
+def test_endless_degrees_of_freedom_are_gaussian_and_too_few_foretell_nothing(refuses):
+    cov = gaussian_case()
+    torch.testing.assert_close(theory.gamma(laws.student(cov, math.inf), 7), theory.gamma(cov, 7))
+    with refuses("dof must be above 4"):
+        theory.hardness_spectrum(laws.student(cov, 3.0))

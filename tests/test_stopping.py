@@ -296,3 +296,63 @@ def test_bad_input_is_named(refuses) -> None:
         stopping.held_out_error(lambda p, k: chain, alone, 3)
     with refuses("prompts must be of type Prompts"):
         stopping.posterior_mean(batch.moments())
+
+
+def test_divergence_begins_where_the_increments_begin_to_grow_and_not_where_they_stay() -> None:
+    def walk(*increments: float) -> torch.Tensor:
+        return torch.tensor([0.0, *increments], dtype=torch.float64).cumsum(0)[None, :, None]
+
+    assert stopping.divergence_step(walk(1, 1, 1, 1.5)).item() == 2
+    assert stopping.divergence_step(walk(4, 2, 1, 1.2, 3)).item() == 2
+    assert stopping.divergence_step(walk(1, 1.1)).item() == 0
+    assert stopping.divergence_step(walk(3, 2, 1)).item() == 3
+    torch.testing.assert_close(
+        stopping.increment_ratio(walk(4, 2, -3)), torch.tensor([[0.5, 1.5]], dtype=torch.float64)
+    )
+
+
+def test_shortest_chains_and_fewest_folds_are_taken() -> None:
+    chain, batch, gamma = think(1.0, 20, 6, 0.3, size=4)
+    assert stopping.increment_ratio(chain[:, :3]).shape == (4, 1)
+    torch.testing.assert_close(stopping.residual(chain[:, :1], batch)[:, 0], batch.y.square().mean(-1))
+    assert torch.equal(stopping.stop_step(chain[:, :1], batch), torch.zeros(4, dtype=torch.long))
+
+    def model(part, steps):
+        return cot.pseudo_newton(part.moments(), gamma, steps)
+
+    halves = stopping.held_out_error(model, batch, 0, folds=2)
+    torch.testing.assert_close(halves[:, 0], batch.y.square().mean(-1))  # ŵ_0 = 0 predicts nothing
+    pair = prompts.Prompts(batch.x[:, :2], batch.y[:, :2], batch.w)
+    assert stopping.held_out_error(model, pair, 3).shape == (4, 4)
+
+
+def test_twenty_folds_unless_told_otherwise() -> None:
+    _, batch, gamma = think(1.0, 20, 21, 0.3, size=4)
+
+    def model(part, steps):
+        return cot.pseudo_newton(part.moments(), gamma, steps)
+
+    plain = stopping.held_out_error(model, batch, 3)
+    assert torch.equal(plain, stopping.held_out_error(model, batch, 3, folds=20))
+    assert not torch.equal(plain, stopping.held_out_error(model, batch, 3, folds=21))
+
+
+def test_a_feature_that_stands_twice_is_seen_once() -> None:
+    batch = prompts.sample_prompts(covariance.power_law(4, 1.0), 9, 6, 0.5, generator(1))
+    twice = prompts.Prompts(batch.x[..., [0, 1, 2, 3, 0, 1]], batch.y, batch.w[:, [0, 1, 2, 3, 0, 1]])
+    for scale in (1.0, 1e6):
+        scaled = prompts.Prompts(scale * twice.x, twice.y, twice.w)
+        pinv = (torch.linalg.pinv(scaled.x, rtol=1e-12) @ scaled.y[..., None])[..., 0]
+        torch.testing.assert_close(stopping.posterior_mean(scaled, 0.0), pinv)
+    found = stopping.posterior_mean(twice)
+    torch.testing.assert_close(found[:, :2], found[:, 4:])  # what two share is shared equally
+
+
+def test_a_short_prompt_whose_labels_are_all_zero_is_answered() -> None:
+    x = torch.randn(2, 3, 5, dtype=torch.float64, generator=generator(4))
+    silent = prompts.Prompts(x, torch.zeros(2, 3).double(), torch.zeros(2, 5).double())
+    assert torch.equal(stopping.posterior_mean(silent), torch.zeros(2, 5).double())
+
+
+def test_one_step_of_patience_unless_told_otherwise() -> None:
+    assert stopping.first_turn(torch.tensor([[3.0, 2.0, 2.5, 1.0], [3.0, 2.0, 1.0, 1.5]])).tolist() == [1, 2]

@@ -418,3 +418,29 @@ def test_the_first_correction_of_the_law_is_k_times_2k_minus_1_times_n_squared(n
         corrections.append(excess * (1 + d) * m / (k * (2 * k - 1) * n**2))
     assert corrections[1] == pytest.approx(1, rel=2e-3)
     assert abs(corrections[1] - 1) <= 0.2 * abs(corrections[0] - 1) + 1e-6
+
+
+def test_a_preconditioner_that_is_not_symmetric_overthinks_when_its_chain_grows():
+    found = set()
+    for seed in range(60):
+        gamma = (
+            torch.eye(3, dtype=torch.float64) + 0.8 * torch.randn(3, 3, generator=generator(seed)).double()
+        )
+        cov = turned([1.0, 0.6, 0.3], seed)
+        step = torch.eye(3, dtype=torch.float64) - torch.linalg.inv(gamma) @ cov
+        late = [torch.linalg.matrix_power(step, k).norm().item() for k in (20, 40)]
+        if abs(math.log(late[1] / late[0])) < 0.5:
+            continue  # too near the edge to tell by looking
+        found.add(theory.overthinks(gamma, cov))
+        assert theory.overthinks(gamma, cov) is (late[1] > late[0]), seed
+    assert found == {True, False}
+    # Symmetric, but with a direction that walks away from the answer.
+    assert theory.overthinks(torch.diag(torch.tensor([2.0, -2.0])).double(), torch.eye(2).double())
+
+
+@pytest.mark.parametrize("ratio", [0.3, 0.985, 0.995, 1.005, 1.015, 1.5])
+def test_the_law_of_marchenko_and_pastur_has_mass_one_and_a_mean_of_one(ratio):
+    assert theory.marchenko_pastur_error(ratio, 1.7, 0) == pytest.approx(1, abs=1e-9)
+    # ∫ (1 − x/g)² dμ = 1 − 2/g + (1 + c)/g²
+    expected = 1 - 2 / 1.7 + (1 + ratio) / 1.7**2
+    assert theory.marchenko_pastur_error(ratio, 1.7, 1) == pytest.approx(expected, rel=1e-7)

@@ -524,5 +524,5 @@ def parse_axes(texts: Sequence[str]) -> dict[str, list[Any]]:
 def _value(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text

@@ -211,7 +211,8 @@ def _rows(
 
 def _texts(column: pd.Series) -> pd.Series:
     """Names as texts: 3.0 is 3, and what is missing is empty."""
-    if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
+    whole = pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all()
+    if whole and (column.dropna().abs() < 2**53).all():
         column = column.astype("Int64")
     return column.astype("string").fillna("").str.strip().astype(object)
 

@@ -31,6 +31,15 @@ from tqdm import tqdm
 from tsl import _validate, paths
 
 FORMAT = "tsl-record-1"
+_KINDS = {
+    "settings": dict,
+    "result": dict,
+    "code": str,
+    "device": str,
+    "libraries": dict,
+    "seconds": int | float,
+    "date": str,
+}
 _KEYS = ("settings", "result", "code", "device", "libraries", "seconds", "date")
 
 Record = dict[str, Any]
@@ -202,14 +211,19 @@ def load_record(path: Path | str) -> Record:
     path = Path(path)
     try:
         record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        whole = (
+            isinstance(record, dict) and record.get("format") == FORMAT and all(k in record for k in _KEYS)
+        )
+        if not whole:
+            raise ValueError(f"not of format {FORMAT!r}")
+        for name, kind in _KINDS.items():
+            value = record[name]
+            if not isinstance(value, kind) or isinstance(value, bool) or (name == "result" and not value):
+                wanted = {dict: "an object", str: "a text"}.get(kind, "a number")
+                raise ValueError(f"{name} must be {wanted}, got {value!r:.60}")
+        record["result"] = _restore(record["result"])
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a record: {error}") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT or any(k not in record for k in _KEYS):
-        raise ValueError(f"{path} is not a record of format {FORMAT!r}")
-    for name in ("settings", "result", "libraries"):
-        if not isinstance(record[name], dict) or not record[name]:
-            raise ValueError(f"{path} is not a record: {name} must be an object, got {record[name]!r:.60}")
-    record["result"] = _restore(record["result"])
     return record
 
 

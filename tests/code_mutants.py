@@ -1,0 +1,283 @@
+"""Mutation testing of the code: a small slip in a module must turn one of its tests red.
+
+    python tests/code_mutants.py [theory cot stopping claims] [--seconds 1200] [--write]
+
+A slip changes one operator, comparison, number, truth value or condition, swaps the factors of a matrix product, or drops a
+transpose, a square or a clamp. Texts, types and messages of errors are left alone. The tests are collected once; each slip is
+put into a process parted from that one, which runs the tests that pass through the line, the quickest first, until one fails.
+``--write`` renews ``tests/MUTATION.md``, with the slips that no test can find and the reason that `EQUIVALENT` gives.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib
+import json
+import os
+import resource
+import sys
+import time
+import types
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORD = Path(__file__).with_name("MUTATION.md")
+TESTS = {
+    "theory": ("test_theory", "test_laws"),
+    "cot": ("test_cot",),
+    "stopping": ("test_stopping",),
+    "claims": ("test_claims",),
+}
+LIMIT = 40  # seconds of processor time: a slip that makes a loop endless is found out by it
+
+#: Slips that no test can find, since nothing observable changes: (module, before, after) and why.
+EQUIVALENT: dict[tuple[str, str, str], str] = {}
+
+COMPARISONS: dict[type, tuple[type, ...]] = {
+    ast.Lt: (ast.LtE, ast.GtE), ast.LtE: (ast.Lt, ast.Gt), ast.Gt: (ast.GtE, ast.LtE), ast.GtE: (ast.Gt, ast.Lt),
+    ast.Eq: (ast.NotEq,), ast.NotEq: (ast.Eq,), ast.Is: (ast.IsNot,), ast.IsNot: (ast.Is,),
+    ast.In: (ast.NotIn,), ast.NotIn: (ast.In,),
+}  # fmt: skip
+OPERATORS: dict[type, tuple[type, ...]] = {
+    ast.Add: (ast.Sub,), ast.Sub: (ast.Add,), ast.Mult: (ast.Div,), ast.Div: (ast.Mult,), ast.Pow: (ast.Mult,),
+    ast.BitAnd: (ast.BitOr,), ast.BitOr: (ast.BitAnd,), ast.FloorDiv: (ast.Mult,), ast.Mod: (ast.Mult,),
+}  # fmt: skip
+NAMES = {"min": "max", "max": "min", "any": "all", "all": "any", "amin": "amax", "amax": "amin"}
+DROPPED = {"clamp", "abs", "square", "sqrt", "log", "clone", "double", "strip"}
+
+
+def slips(node: ast.expr) -> Iterator[ast.expr]:
+    """What a tired author could have written in place of an expression."""
+    match node:
+        case ast.Compare(ops=ops):
+            for i, op in enumerate(ops):
+                for other in COMPARISONS[type(op)]:
+                    yield ast.Compare(node.left, [*ops[:i], other(), *ops[i + 1 :]], node.comparators)
+        case ast.BinOp(op=ast.MatMult()):
+            yield ast.BinOp(node.right, node.op, node.left)
+        case ast.BinOp() if type(node.op) in OPERATORS:
+            for other in OPERATORS[type(node.op)]:
+                yield ast.BinOp(node.left, other(), node.right)
+        case ast.BoolOp():
+            yield ast.BoolOp(ast.Or() if isinstance(node.op, ast.And) else ast.And(), node.values)
+        case ast.UnaryOp(op=ast.USub() | ast.Not() | ast.Invert()):
+            yield node.operand
+        case ast.IfExp():
+            yield ast.IfExp(ast.UnaryOp(ast.Not(), node.test), node.body, node.orelse)
+        case ast.Constant(value=bool(value)):
+            yield ast.Constant(not value)
+        case ast.Constant(value=int(value)):
+            yield ast.Constant(value + 1)
+        case ast.Constant(value=float(value)):
+            yield ast.Constant(value * 1.5 if value else 1.0)
+        case ast.Attribute(attr="mT"):
+            yield node.value
+        case ast.Call(func=ast.Attribute(attr=name)) if name in DROPPED:
+            yield node.func.value  # type: ignore[attr-defined]
+        case ast.Call(func=ast.Attribute(attr=name)) if name in NAMES:
+            method = ast.Attribute(node.func.value, NAMES[name], ast.Load())  # type: ignore[attr-defined]
+            yield ast.Call(method, node.args, node.keywords)
+        case ast.Call(func=ast.Name(id=name)) if name in NAMES:
+            yield ast.Call(ast.Name(NAMES[name], ast.Load()), node.args, node.keywords)
+
+
+def places(tree: ast.AST) -> Iterator[tuple[ast.AST, str, int | None]]:
+    """Every expression that may be changed: its parent, the field and the index in it."""
+    for field, value in ast.iter_fields(tree):
+        if field in ("annotation", "returns", "decorator_list"):
+            continue
+        for index, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
+            docstring = isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)
+            if not isinstance(child, ast.AST) or isinstance(child, ast.Raise) or docstring:
+                continue
+            if isinstance(child, ast.expr):
+                yield tree, field, index
+            yield from places(child)
+
+
+def mutants(source: str) -> Iterator[tuple[int, int, str, str, types.CodeType]]:
+    """First and last line, the expression before and after, and the code of the changed module."""
+    tree = ast.parse(source)
+
+    def put(parent: ast.AST, field: str, index: int | None, new: ast.expr) -> None:
+        if index is None:
+            setattr(parent, field, new)
+        else:
+            getattr(parent, field)[index] = new
+
+    for parent, field, index in list(places(tree)):
+        held = getattr(parent, field)
+        before = held if index is None else held[index]
+        found = list(slips(before))
+        if isinstance(parent, ast.If | ast.While) and not isinstance(before, ast.Compare | ast.UnaryOp):
+            found.append(ast.UnaryOp(ast.Not(), before))
+        for after in found:
+            put(parent, field, index, ast.copy_location(after, before))
+            code = compile(ast.fix_missing_locations(tree), "slip", "exec")
+            yield (
+                before.lineno,
+                before.end_lineno or before.lineno,
+                ast.unparse(before),
+                ast.unparse(after),
+                code,
+            )
+            put(parent, field, index, before)
+
+
+def put_into(module: types.ModuleType, code: types.CodeType) -> None:
+    """Give the functions and constants of a module those of another text of it; whoever imported them sees it."""
+    changed = types.ModuleType(module.__name__)
+    changed.__dict__.update({key: value for key, value in vars(module).items() if key.startswith("__")})
+    exec(code, changed.__dict__)
+
+    def swap(old: Any, new: Any) -> None:
+        if isinstance(old, property):
+            old, new = old.fget, new.fget
+        if isinstance(old, types.FunctionType) and old.__module__ == module.__name__:
+            old.__code__, old.__defaults__, old.__kwdefaults__ = (
+                new.__code__,
+                new.__defaults__,
+                new.__kwdefaults__,
+            )
+
+    for name, new in vars(changed).items():
+        old = vars(module).get(name)
+        if isinstance(old, type) and old.__module__ == module.__name__:
+            for key, own in vars(new).items():
+                swap(vars(old).get(key), own)
+        elif isinstance(old, types.FunctionType):
+            swap(old, new)
+        elif not name.startswith("__"):
+            setattr(module, name, new)
+
+
+class Examiner:
+    """Takes the place of pytest's loop over tests: first all as they are, then those that pass through each slip."""
+
+    def __init__(self, name: str, seconds: float, start: int) -> None:
+        self.name, self.seconds, self.start = name, seconds, start
+        self.counts: Counter[str] = Counter()
+        self.survivors: list[tuple[int, str, str]] = []
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        module = importlib.import_module(f"tsl.{self.name}")
+        path = Path(str(module.__file__))
+        by_line: dict[int, list[pytest.Item]] = defaultdict(list)
+        for item in self._watched(session.items, str(path)):
+            for line in item.stash[LINES]:
+                by_line[line].append(item)
+        began = time.monotonic()
+        for first, last, before, after, code in mutants(path.read_text(encoding="utf-8")):
+            if first < self.start:
+                continue
+            if time.monotonic() - began > self.seconds:
+                self.counts["not tried"] += 1
+                continue
+            chosen = {item.nodeid: item for line in range(first, last + 1) for item in by_line[line]}
+            order = sorted(chosen.values() or session.items, key=lambda item: item.stash[SECONDS])
+            status = in_child(lambda code=code, order=order: self._try(module, code, order))
+            found = (
+                "found" if status else "equivalent" if (self.name, before, after) in EQUIVALENT else "survive"
+            )
+            self.counts[found] += 1
+            if found == "survive":
+                self.survivors.append((first, before, after))
+                say(f"{self.name}:{first}: {before}  ->  {after}   [{len(chosen)} tests]")
+        say(f"{self.name} {dict(self.counts)}, {time.monotonic() - began:.0f} s")
+        return True
+
+    def _watched(self, items: list[pytest.Item], file: str) -> list[pytest.Item]:
+        lines: set[int] = set()
+
+        def call(frame: types.FrameType, event: str, argument: Any) -> Any:
+            return line if frame.f_code.co_filename == file else None
+
+        def line(frame: types.FrameType, event: str, argument: Any) -> Any:
+            lines.add(frame.f_lineno)
+            return line
+
+        for item in items:
+            lines.clear()
+            began = time.process_time()
+            sys.settrace(call)
+            passed = run(item)
+            sys.settrace(None)
+            if not passed:
+                pytest.exit(f"{item.nodeid} must pass before slips are tried", 3)
+            item.stash[LINES], item.stash[SECONDS] = set(lines), time.process_time() - began
+        return [item for item in items if item.stash[LINES]]
+
+    @staticmethod
+    def _try(module: types.ModuleType, code: types.CodeType, items: list[pytest.Item]) -> int:
+        try:
+            put_into(module, code)
+        except Exception:  # the module cannot even be imported
+            return 1
+        return 0 if all(run(item) for item in items) else 1
+
+
+LINES, SECONDS = pytest.StashKey[set[int]](), pytest.StashKey[float]()
+
+
+def run(item: pytest.Item) -> bool:
+    """Whether a test passes."""
+    from _pytest.runner import runtestprotocol
+
+    return all(report.passed for report in runtestprotocol(item, nextitem=None, log=False))
+
+
+def say(text: str) -> None:
+    """To the terminal, past pytest's capture."""
+    os.write(SCREEN, f"{text}\n".encode())
+
+
+def in_child(work: Callable[[], int]) -> int:
+    """Exit status of a function in a process parted from this one, not zero if it used up its time."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    status = 99
+    try:
+        used = int(time.process_time())
+        resource.setrlimit(resource.RLIMIT_CPU, (used + LIMIT, used + LIMIT))
+        status = work()
+    finally:
+        os._exit(status)
+
+
+SCREEN = 1
+
+
+def main() -> None:
+    global SCREEN
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("modules", nargs="*", default=list(TESTS), metavar="module")
+    parser.add_argument("--seconds", type=float, default=3600, help="for each module")
+    parser.add_argument("--start", type=int, default=0, help="line of the first slip")
+    parser.add_argument("--json", type=Path, help="where the counts go")
+    options = parser.parse_args()
+    SCREEN = os.dup(1)
+    sys.path.insert(0, str(ROOT / "tests"))
+    for name in options.modules:
+        examiner = Examiner(name, options.seconds, options.start)
+        arguments = ["-q", "-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib"]
+        files = [str(ROOT / "tests" / f"{test}.py") for test in TESTS[name]]
+        pytest.main([*arguments, f"--rootdir={ROOT}", *files], plugins=[examiner])
+        if options.json:
+            with options.json.open("a") as out:
+                out.write(
+                    json.dumps({"module": name, "counts": examiner.counts, "survivors": examiner.survivors})
+                    + "\n"
+                )
+
+
+if __name__ == "__main__":
+    main()
