@@ -15,6 +15,7 @@ import ast
 import importlib
 import json
 import os
+import re
 import resource
 import sys
 import time
@@ -36,9 +37,74 @@ TESTS = {
 }
 LIMIT = 40  # seconds of processor time: a slip that makes a loop endless is found out by it
 
-#: Slips that no test can find, since nothing observable changes: (module, before, after) and why.
-EQUIVALENT: dict[tuple[str, str, str], str] = {}
-
+#: Slips that no test can find, since nothing observable changes: module, a part of what stood there, and why.
+SAME = "the same to the last bits"
+NEVER = "differs only where two real numbers are equal to the last bit, or where nothing is added"
+ROUNDING = "a tolerance of rounding, moved by a small factor"
+EQUIVALENT: list[tuple[str, str, str]] = [
+    ("cot", "0 < _validate.positive(", "`positive` has refused 0 already"),
+    ("theory", "strict=True", "`laws.mixture` has refused lists of unlike length"),
+    ("theory", "law.second @ law.second", "the factors are the same matrix"),
+    (
+        "theory",
+        "ratio.mT  ->  ratio",
+        "eigvalsh reads one triangle of a matrix that is symmetric to rounding",
+    ),
+    (
+        "theory",
+        "similar.mT  ->  similar",
+        "eigvalsh reads one triangle of a matrix that is symmetric to rounding",
+    ),
+    ("theory", ".clamp(min=0)", "only rounding is below zero"),
+    ("theory", "eps >= len(hard)", NEVER + ": at eps = d the formula is 0, too"),
+    ("theory", "1e-12", ROUNDING),
+    ("theory", "1e-15", ROUNDING),
+    ("theory", "finfo", ROUNDING),
+    ("theory", "spectrum_edge(gamma, cov, m) > 2", NEVER),
+    ("theory", "t.abs() > unseen", NEVER),
+    ("theory", "0 < low < g", NEVER),
+    ("theory", "high > g", NEVER),
+    ("theory", "+ 0j", "zero is added"),
+    (
+        "theory",
+        "eigvalsh(gamma)[0] > 0",
+        "both ways to the eigenvalues agree to rounding for a Γ that is positive definite",
+    ),
+    (
+        "theory",
+        "torch.equal(gamma, gamma.mT)",
+        "both ways to the eigenvalues agree to rounding for a Γ that is symmetric",
+    ),
+    (
+        "theory",
+        "gamma.mT  ->  gamma",
+        "both ways to the eigenvalues agree to rounding for a Γ that is symmetric",
+    ),
+    ("theory", "cov.double()", "both ways agree to the precision of the input"),
+    ("theory", "8192", "a rule of one point more"),
+    (
+        "theory",
+        "torch.arange(count, dtype=torch.float64) + 0.5",
+        "the integrand is even and vanishes at both ends",
+    ),
+    ("theory", "0.5  ->  0.75", "any start of a rule for a periodic function will do"),
+    ("theory", "2 * math.sqrt(ratio) * torch.cos(theta)", "θ → π − θ is a symmetry of the rule"),
+    ("theory", "math.log(ratio)", "both rules are exact where they meet"),
+    ("theory", "0.02  ->  0.03", "both rules are exact where they meet"),
+    ("stopping", "unit > 0", "prompts without features are answered with zero whatever the unit"),
+    (
+        "stopping",
+        "1.0  ->  1.5",
+        "prompts without features or labels are answered with zero whatever the unit",
+    ),
+    ("stopping", "min(folds, m)", "folds without an example add nothing"),
+    ("stopping", "-1  ->  1", "the last axis of a matrix is axis 1"),
+    ("stopping", "100  ->  101", ROUNDING),
+    ("stopping", "eps * max(m, d)", ROUNDING),
+    ("stopping", "max(m, d)", ROUNDING),
+    ("stopping", "score[:, 0].clone()", "nothing is written into it"),
+    ("claims", "abs >= 0 and (tolerance > 0)", "what is left of it refuses the same"),
+]
 COMPARISONS: dict[type, tuple[type, ...]] = {
     ast.Lt: (ast.LtE, ast.GtE), ast.LtE: (ast.Lt, ast.Gt), ast.Gt: (ast.GtE, ast.LtE), ast.GtE: (ast.Gt, ast.Lt),
     ast.Eq: (ast.NotEq,), ast.NotEq: (ast.Eq,), ast.Is: (ast.IsNot,), ast.IsNot: (ast.Is,),
@@ -162,8 +228,9 @@ class Examiner:
 
     def __init__(self, name: str, seconds: float, start: int) -> None:
         self.name, self.seconds, self.start = name, seconds, start
+        self.only: set[str] = set()  # no others are tried, if any are named
         self.counts: Counter[str] = Counter()
-        self.survivors: list[tuple[int, str, str]] = []
+        self.survivors: list[tuple[int, str, str]] = []  # line, slip, and why nobody can see it
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         module = importlib.import_module(f"tsl.{self.name}")
@@ -174,7 +241,7 @@ class Examiner:
                 by_line[line].append(item)
         began = time.monotonic()
         for first, last, before, after, code in mutants(path.read_text(encoding="utf-8")):
-            if first < self.start:
+            if first < self.start or (self.only and f"{before}  ->  {after}" not in self.only):
                 continue
             if time.monotonic() - began > self.seconds:
                 self.counts["not tried"] += 1
@@ -222,13 +289,48 @@ class Examiner:
         return 0 if all(run(item) for item in items) else 1
 
 
+def why(module: str, before: str, after: str) -> str:
+    """Reason why a slip changes nothing, or empty."""
+    text = f"{before}  ->  {after}"
+    return next((reason for name, part, reason in EQUIVALENT if name == module and part in text), "")
+
+
+def page(results: dict[str, dict[str, Any]]) -> str:
+    """The record, for a reader."""
+    lines = [
+        "# Slips in the code, and the tests that find them",
+        "",
+        "Made by `python tests/code_mutants.py --write`: each module with one operator,",
+        "number or condition changed at a time, against",
+        "its own tests (" + "; ".join(f"{name}: {', '.join(files)}" for name, files in TESTS.items()) + ").",
+        "",
+        "| Module | Slips | Found | Nothing changes | Survive |",
+        "|---|---|---|---|---|",
+    ]
+    for name, result in results.items():
+        counts = Counter(result["counts"])
+        tried = counts["found"] + counts["equivalent"] + counts["survive"]
+        lines.append(
+            f"| {name} | {tried} | {counts['found']} | {counts['equivalent']} | {counts['survive']} |"
+        )
+        if counts["not tried"]:
+            lines[-1] += f" {counts['not tried']} not tried"
+    for title, wanted in (("Survive", False), ("Nothing that can be seen changes", True)):
+        lines += ["", f"## {title}", "", "| Place | Slip | Why |", "|---|---|---|"]
+        for name, result in results.items():
+            for line, slip, reason in result["survivors"]:
+                if bool(reason) == wanted:
+                    shown = slip.replace("|", "\\|").replace("`", "'")
+                    lines.append(f"| {name} {line} | `{shown}` | {reason} |")
+    return "\n".join(lines) + "\n"
+
+
 LINES, SECONDS = pytest.StashKey[set[int]](), pytest.StashKey[float]()
 
 
 def run(item: pytest.Item) -> bool:
     """Whether a test passes."""
-    from _pytest.runner import runtestprotocol
-
+    runtestprotocol = importlib.import_module("_pytest.runner").runtestprotocol
     return all(report.passed for report in runtestprotocol(item, nextitem=None, log=False))
 
 
@@ -262,21 +364,31 @@ def main() -> None:
     parser.add_argument("modules", nargs="*", default=list(TESTS), metavar="module")
     parser.add_argument("--seconds", type=float, default=3600, help="for each module")
     parser.add_argument("--start", type=int, default=0, help="line of the first slip")
-    parser.add_argument("--json", type=Path, help="where the counts go")
+    parser.add_argument(
+        "--again", type=Path, help="only the slips that this file lists, as a run printed them"
+    )
+    parser.add_argument("--json", type=Path, help="keep the results there, a line for a module")
+    parser.add_argument("--write", action="store_true", help=f"renew {RECORD.name}")
     options = parser.parse_args()
     SCREEN = os.dup(1)
     sys.path.insert(0, str(ROOT / "tests"))
+    results: dict[str, dict[str, Any]] = {}
     for name in options.modules:
         examiner = Examiner(name, options.seconds, options.start)
+        if options.again:
+            found = re.findall(
+                rf"^{name}:\d+: (.*?)(?:   \[\d+ tests\])?$", options.again.read_text(), re.MULTILINE
+            )
+            examiner.only = set(found)
         arguments = ["-q", "-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib"]
         files = [str(ROOT / "tests" / f"{test}.py") for test in TESTS[name]]
         pytest.main([*arguments, f"--rootdir={ROOT}", *files], plugins=[examiner])
+        results[name] = {"counts": dict(examiner.counts), "survivors": examiner.survivors}
         if options.json:
-            with options.json.open("a") as out:
-                out.write(
-                    json.dumps({"module": name, "counts": examiner.counts, "survivors": examiner.survivors})
-                    + "\n"
-                )
+            with options.json.open("a", encoding="utf-8") as out:
+                out.write(json.dumps({name: results[name]}) + "\n")
+    if options.write:
+        RECORD.write_text(page(results), encoding="utf-8")
 
 
 if __name__ == "__main__":

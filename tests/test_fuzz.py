@@ -1,6 +1,6 @@
 """Inputs that nobody would write, by the hundred: each gives an answer or a message, never a traceback of another kind.
 
-``COUNTS`` says how many are tried of each kind; the book shows it.
+``COUNTS`` says how many are tried of each kind.
 """
 
 import contextlib

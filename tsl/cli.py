@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             if (
                 sys.warnoptions
-            ):  # a person's wish to see warnings as errors is for their own code, not for libraries
+            ):  # a wish to see warnings as errors is for a person's own code, not for libraries
                 warnings.resetwarnings()
                 warnings.simplefilter("ignore")
             return tsl.main(arguments, prog_name="tsl", standalone_mode=False) or 0
