@@ -43,7 +43,7 @@ NEVER = "differs only where two real numbers are equal to the last bit, or where
 ROUNDING = "a tolerance of rounding, moved by a small factor"
 EQUIVALENT: list[tuple[str, str, str]] = [
     ("cot", "0 < _validate.positive(", "`positive` has refused 0 already"),
-    ("theory", "strict=True", "`laws.mixture` has refused lists of unlike length"),
+    ("theory", "True  ->  False", "`laws.mixture` has refused lists of unlike length"),
     ("theory", "law.second @ law.second", "the factors are the same matrix"),
     (
         "theory",
@@ -91,6 +91,10 @@ EQUIVALENT: list[tuple[str, str, str]] = [
     ("theory", "2 * math.sqrt(ratio) * torch.cos(theta)", "θ → π − θ is a symmetry of the rule"),
     ("theory", "math.log(ratio)", "both rules are exact where they meet"),
     ("theory", "0.02  ->  0.03", "both rules are exact where they meet"),
+    ("theory", "-1  ->  1", "both axes of a square matrix are of a length"),
+    ("stopping", "8  ->  9", "the grid is wide enough"),
+    ("stopping", "3  ->  4", "the grid is wide enough"),
+    ("stopping", "89  ->  90", "the grid is fine enough"),
     ("stopping", "unit > 0", "prompts without features are answered with zero whatever the unit"),
     (
         "stopping",

@@ -306,7 +306,7 @@ def test_box_escapes_texts_and_marks_what_was_not_expected(ledger):
     assert "a &lt;b&gt; &amp; c" in box
     assert "<b>" not in box
     assert "2·10⁻⁵" in box
-    assert "(not seen)" in box
+    assert "<td>≥ 2 (not seen)</td>" in box
     assert box.count("✓") == 1
     assert "✗" not in box  # a place where a claim breaks has no tick to win
     assert "Expected: holds." in box  # it was named but not seen
