@@ -217,6 +217,14 @@ FAULTS = [
         variables=(("PYTHONWARNINGS", "error::UserWarning"),),
     ),
     Fault(
+        "all warnings as errors, while rendering",
+        nothing,
+        "The book (",
+        0,
+        ("book", "--profile", "ci"),
+        variables=(("PYTHONWARNINGS", "error"),),
+    ),
+    Fault(
         "another locale and time zone",
         nothing,
         "01_first: ran in",

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from conftest import _unchecked
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -63,7 +64,8 @@ def folder():
 def answer(call):
     """What a call gives, and the message if it refuses its input."""
     try:
-        return call(), ""
+        with _unchecked():
+            return call(), ""
     except (ValueError, training.CheckpointError) as problem:
         return None, str(problem)
 
@@ -136,6 +138,14 @@ def test_a_damaged_record_is_named_or_still_one(folder, cut, put, drop):
         assert isinstance(records.describe(records.load_record(path) | {"libraries": {"torch": "2"}}), str)
 
 
+def is_json(value):
+    """Whether all numbers are such as JSON has: no NaN, no infinity."""
+    try:
+        return bool(json.dumps(value, allow_nan=False))
+    except ValueError:
+        return False
+
+
 @tries("damaged records")
 @given(
     field=st.sampled_from(["settings", "code", "device", "libraries", "seconds", "date", "format"]),
@@ -145,7 +155,8 @@ def test_a_record_with_a_field_of_another_kind_is_refused(folder, field, value):
     kind = {"settings": dict, "libraries": dict, "seconds": (int, float)}.get(field, str)
     path = folder / "kind.json"
     path.write_text(json.dumps(json.loads(WHOLE) | {field: value}), encoding="utf-8")
-    if isinstance(value, kind) and not isinstance(value, bool) and field != "format":
+    right = isinstance(value, kind) and not isinstance(value, bool) and field != "format"
+    if right and is_json(value):
         records.load_record(path)
         return
     with pytest.raises(ValueError, match="is not a record"):

@@ -54,7 +54,7 @@ def test_everything_the_package_and_the_tests_import_is_a_direct_dependency(root
     distribution = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
     direct = {canonicalize_name(requirement.name) for requirement in _direct(root)}
     files = [*(root / "tsl").rglob("*.py"), *(root / "tests").glob("*.py")]
-    own = {"tsl", *(path.stem for path in [*files, *(root / "book" / "_ext").glob("*.py")])}
+    own = {"tsl", "_pytest", *(path.stem for path in [*files, *(root / "book" / "_ext").glob("*.py")])}
     nodes = [node for path in files for node in ast.walk(ast.parse(path.read_text()))]
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     names += [str(node.module) for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]

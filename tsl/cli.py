@@ -12,6 +12,7 @@ import io
 import json
 import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without a sign for π shows another
     try:
-        return tsl.main(arguments, prog_name="tsl", standalone_mode=False) or 0
+        with warnings.catch_warnings():
+            if (
+                sys.warnoptions
+            ):  # a wish to see warnings as errors is for a person's own code, not for libraries
+                warnings.resetwarnings()
+                warnings.simplefilter("ignore")
+            return tsl.main(arguments, prog_name="tsl", standalone_mode=False) or 0
     except click.ClickException as problem:
         problem.show()
         return problem.exit_code

@@ -229,7 +229,9 @@ class Citation(_Generated):
   note      = {{{paper["identifiers"][0]["value"]}}}
 }}
 ```"""
-        return [self.myst(f"{cff['message']} The entries are those of `CITATION.cff`.\n{entries}")]
+        return [
+            self.myst(f"{cff['message']} The entries are those of `CITATION.cff`.\n{entries}", "tsl-cite")
+        ]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

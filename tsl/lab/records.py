@@ -31,7 +31,7 @@ from tqdm import tqdm
 from tsl import _validate, paths
 
 FORMAT = "tsl-record-1"
-_KINDS: dict[str, Any] = {
+_KINDS = {
     "settings": dict,
     "result": dict,
     "code": str,
@@ -219,7 +219,7 @@ def load_record(path: Path | str) -> Record:
         for name, kind in _KINDS.items():
             value = record[name]
             if not isinstance(value, kind) or isinstance(value, bool) or (name == "result" and not value):
-                wanted = {dict: "an object", str: "a text"}.get(kind, "a number")
+                wanted = {dict: "an object", str: "a text"}.get(kind, "a number")  # type: ignore[arg-type]  # a union is no class
                 raise ValueError(f"{name} must be {wanted}, got {value!r:.60}")
         record["result"] = _restore(record["result"])
     except (ValueError, RecursionError) as error:

@@ -450,20 +450,26 @@ def importable() -> str:
     return os.pathsep.join(dict.fromkeys(part for part in search if part))
 
 
+def impersonal() -> dict[str, str]:
+    """The environment without the settings of a person that could change what is computed, drawn or written."""
+    theirs = {name: value for name, value in os.environ.items() if not name.startswith(_PERSONAL)}
+    return theirs | {
+        "PYTHONPATH": importable(),
+        "PYTHONHASHSEED": "0",
+        "PYTHONUTF8": "1",
+        "PYTHONNOUSERSITE": "1",
+        "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+    }
+
+
 def _environment(settings: Settings, chapter: str) -> dict[str, str]:
     """Environment of a run: this package, no personal start-up files, no progress bars on the page."""
     threads = max(1, joblib.cpu_count() // settings.workers)  # of those that a container gives us
-    theirs = {name: value for name, value in os.environ.items() if not name.startswith(_PERSONAL)}
     return (
         {"OMP_NUM_THREADS": str(threads)}
-        | theirs
+        | impersonal()
         | {
-            "PYTHONPATH": importable(),
-            "PYTHONHASHSEED": "0",
-            "PYTHONUTF8": "1",
-            "PYTHONNOUSERSITE": "1",
-            "LC_ALL": "C.UTF-8",
-            "TZ": "UTC",
             "TQDM_DISABLE": "1",
             "TSL_PROGRESS": str(progress_log(chapter)),
             "IPYTHONDIR": str(paths.BUILD / "ipython"),

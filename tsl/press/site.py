@@ -5,7 +5,6 @@ unless something changed. A site is built beside the old one and swapped in whol
 """
 
 import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -107,9 +106,8 @@ def build(source: Path, output: Path, log: Path) -> list[str]:
     """
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     options = ["build", str(source), "--path-output", str(output), "--all", "-n", "-W", "--keep-going", "-q"]
-    environment = os.environ | {
+    environment = chapters.impersonal() | {
         "TSL_ROOT": str(paths.ROOT),
-        "PYTHONPATH": chapters.importable(),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     log.parent.mkdir(parents=True, exist_ok=True)
