@@ -20,7 +20,7 @@ from torch import Tensor
 from tsl import covariance, errors, theory
 
 D = 10
-SPECTRA = [covariance.power_law(D, alpha, trace=D) for alpha in (0.0, 0.25, 0.5, 0.75, 1.0)]
+SPECTRA = [covariance.power_law(D, alpha, trace=float(D)) for alpha in (0.0, 0.25, 0.5, 0.75, 1.0)]
 GRID = list(itertools.product(SPECTRA, (10, 20, 30, 40, 60, 80), (20, 40, 80, 160)))
 
 
