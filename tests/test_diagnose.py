@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from chromium import launch
 
 from tsl import advice, cli, logs
 from tsl.press import reports
@@ -121,18 +120,17 @@ def test_the_page_escapes_names_and_names_every_comparison():
     assert not re.search(r"https?:|@import|<script|<link[^>]*stylesheet", text)
 
 
-def test_the_page_fits_a_phone_in_light_and_dark_and_asks_for_nothing(tmp_path):
+def test_the_page_fits_a_phone_in_light_and_dark_and_asks_for_nothing(tmp_path, browser):
     (tmp_path / "page.html").write_text(page(), encoding="utf-8")
-    with launch() as browser:
-        papers = set()
-        for scheme in ("light", "dark"):
-            view = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
-            asked: list[str] = []
-            view.on("request", lambda request, asked=asked: asked.append(request.url))
-            view.goto((tmp_path / "page.html").as_uri())
-            assert view.evaluate("document.documentElement.scrollWidth") <= 390
-            heights = "[...document.querySelectorAll('svg text')].map(t => t.getBoundingClientRect().height)"
-            assert min(view.evaluate(heights)) > 10
-            assert len([url for url in asked if not url.startswith("data:")]) == 1
-            papers.add(view.evaluate("getComputedStyle(document.body).backgroundColor"))
-        assert len(papers) == 2
+    papers = set()
+    for scheme in ("light", "dark"):
+        view = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
+        asked: list[str] = []
+        view.on("request", lambda request, asked=asked: asked.append(request.url))
+        view.goto((tmp_path / "page.html").as_uri())
+        assert view.evaluate("document.documentElement.scrollWidth") <= 390
+        heights = "[...document.querySelectorAll('svg text')].map(t => t.getBoundingClientRect().height)"
+        assert min(view.evaluate(heights)) > 10
+        assert len([url for url in asked if not url.startswith("data:")]) == 1
+        papers.add(view.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert len(papers) == 2

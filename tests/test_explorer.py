@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from chromium import launch
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
@@ -26,12 +25,6 @@ KIND = {"dtype": torch.float64}
 
 sys.path.insert(0, str(paths.BOOK / "_ext"))
 explorables = importlib.import_module("explorables")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with launch() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

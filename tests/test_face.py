@@ -137,6 +137,7 @@ def test_links_say_what_they_lead_to(way: str, site: Path, served: str, browser:
 
     tab.goto(f"{base}/notebooks/06_overthinking.html", wait_until="load")
     tab.evaluate("MathJax.startup.promise.then(() => null)")
+    tab.evaluate("document.querySelectorAll('details').forEach(each => (each.open = true))")
     assert "memory of the training features" in shown('a[href$="#symbol-gamma"]')
     assert "Tracy" in shown('a[href*="bibliography.html#"]:has-text("Chiani")')
     tab.goto(f"{base}/book/deviations.html", wait_until="load")
@@ -212,6 +213,7 @@ def test_search_puts_the_place_to_begin_first_and_shows_prose(
     for query, place in first.items():
         tab.goto(f"{base}/search.html?q={quote(query)}", wait_until="load")
         tab.wait_for_selector("#search-results p.search-summary:has-text('found')", timeout=15000)
+        tab.wait_for_selector("#search-results li p.context", timeout=15000)  # they come one after the other
         address = tab.locator("#search-results li > a").first.get_attribute("href")
         assert str(address).startswith(place), query
         summaries = tab.locator("#search-results li p.context").all_inner_texts()
