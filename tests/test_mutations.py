@@ -26,7 +26,7 @@ import joblib
 import pytest
 from mutants import MUTANTS
 
-from tsl import claims, paths
+from tsl import claims, paths, versions
 from tsl.press import inline
 from tsl.press.chapters import Settings
 
