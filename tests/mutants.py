@@ -599,12 +599,6 @@ _ALL = [
         ("12_small_choices",),
     ),
     Mutant(
-        "theory.matched_direct_error",
-        "believes in twice the context",
-        lambda right: lambda law, n, m: right(law, n, 2 * m),
-        ("09_real_features",),
-    ),
-    Mutant(
         "cot.chain_lessons",
         "asks for all of the way at each step",
         lambda right: (
