@@ -12,12 +12,16 @@ from typing import Any
 
 import hypothesis
 import jaxtyping
+import pretend
 import pytest
 
 os.environ.pop("TSL_PROFILE", None)  # a profile left over in the shell must not change what is tested
 # The same examples every time, and no verdict by the clock: a slow machine is not a wrong formula.
 hypothesis.settings.register_profile("tsl", deadline=None, derandomize=True, print_blob=False)
 hypothesis.settings.load_profile("tsl")
+
+
+pretend.register()  # before the first gradient: torch counts its devices then
 
 
 @contextmanager

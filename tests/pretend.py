@@ -44,6 +44,9 @@ class OnGPU(torch.Tensor):
     def __format__(self, spec: str) -> str:
         return format(self.held, spec)
 
+    def tolist(self) -> Any:
+        return self.held.tolist()
+
     def __repr__(self) -> str:  # type: ignore[override]
         return f"OnGPU({self.held!r})"
 
@@ -85,15 +88,15 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 
 
 @functools.cache
-def _registered() -> None:
-    """Torch's own place for a device that Python implements."""
+def register() -> None:
+    """Take torch's place for a device that Python implements; before the first gradient, when torch counts its devices."""
     backend_registration._setup_privateuseone_for_python_backend(rename=GPU)
 
 
 @contextmanager
 def on_a_gpu() -> Iterator[torch.device]:
     """In here the device ``gpu`` is one like any other."""
-    _registered()
+    register()
     before = torch._C._only_lift_cpu_tensors()  # torch.tensor(…, device=…) is made here, then moved
     torch._C._set_only_lift_cpu_tensors(True)
     try:
