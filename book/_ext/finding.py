@@ -263,7 +263,7 @@ def finish(app: Sphinx, problem: Exception | None) -> None:
         if tips:
             data = json.dumps(tips, ensure_ascii=False).replace("</", "<\\/")
             script = f'<script type="application/json" id="tsl-tips">{data}</script>'
-            text = _NAMELESS.sub(_named, sources[name])
+            text = _NAMELESS.sub(_labelled, sources[name])
             files[name].write_text(text.replace("</body>", f"{script}\n</body>"), encoding="utf-8")
     prose = {name: list(_prose(article)) for name, article in articles.items()}
     text = json.dumps(prose, ensure_ascii=False, separators=(",", ":"))
@@ -273,7 +273,7 @@ def finish(app: Sphinx, problem: Exception | None) -> None:
 _NAMELESS = re.compile(r'<a class="tsl-symbol reference internal"(?= href="[^"#]*#symbol-([^"]+)")')
 
 
-def _named(link: re.Match[str]) -> str:
+def _labelled(link: re.Match[str]) -> str:
     """A link of a formula with a name for those who hear the page."""
     return f'{link[0]} aria-label="{link[1].replace("-", " ")}, see Notation"'
 
