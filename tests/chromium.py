@@ -8,21 +8,15 @@ from contextlib import contextmanager
 
 from playwright.sync_api import Browser, sync_playwright
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+from tsl.press.pdf import BROWSERS, FLAGS
 
 
 @contextmanager
 def launch() -> Iterator[Browser]:
     """Start Chromium headless; fails with what to install where there is none."""
-    found = next((path for name in NAMES if (path := shutil.which(name))), None)
-    assert found, f"no browser found: install one of {', '.join(NAMES)}"
-    flags = [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-    ]
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    assert found, f"no browser found: install one of {', '.join(BROWSERS)}"
+    flags = [*FLAGS, "--disable-component-update", "--disable-sync"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=flags)
         try:

@@ -589,30 +589,21 @@ TABLE: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Bad]]] = {
     },
     figures.band: (BAND, NOT_BAND),
     figures.points: (BAND, NOT_BAND),
-    figures.quantile_band: (
-        {"ax": AXES, "x": LINE, "samples": [LINE, LINE], "quantiles": (0.1, 0.9)},
-        {
-            "x": NOT_LINE,
-            "samples": [(LINE, "got (2,)"), (torch.ones(0, 2), "got (0, 2)")],
-            "quantiles": [
-                ((0.9, 0.1), "got (0.9, 0.1)"),
-                ((-0.1, 0.5), "got (-0.1, 0.5)"),
-                ((0.5,), "got (0.5,)"),
-            ],
-        },
-    ),
-    figures.quantile_points: (
-        {"ax": AXES, "x": LINE, "samples": [LINE, LINE], "quantiles": (0.1, 0.9)},
-        {
-            "x": NOT_LINE,
-            "samples": [(LINE, "got (2,)"), (torch.ones(0, 2), "got (0, 2)")],
-            "quantiles": [
-                ((0.9, 0.1), "got (0.9, 0.1)"),
-                ((-0.1, 0.5), "got (-0.1, 0.5)"),
-                ((0.5,), "got (0.5,)"),
-            ],
-        },
-    ),
+    **{
+        draw: (
+            {"ax": AXES, "x": LINE, "samples": [LINE, LINE], "quantiles": (0.1, 0.9)},
+            {
+                "x": NOT_LINE,
+                "samples": [(LINE, "got (2,)"), (torch.ones(0, 2), "got (0, 2)")],
+                "quantiles": [
+                    ((0.9, 0.1), "got (0.9, 0.1)"),
+                    ((-0.1, 0.5), "got (-0.1, 0.5)"),
+                    ((0.5,), "got (0.5,)"),
+                ],
+            },
+        )
+        for draw in (figures.quantile_band, figures.quantile_points)
+    },
     figures.finish: (
         {"figure": AXES.figure, "run": RUN},
         {"figure": [(AXES, "got"), (None, "got None")], "run": [("ci", "got 'ci'")]},

@@ -5,12 +5,11 @@ Every explorable is opened as the book's directive writes it, from disk, and its
 
 from __future__ import annotations
 
-import importlib
 import io
 import math
 import re
-import sys
 
+import explorables
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,9 +21,6 @@ from tsl import advice, cot, covariance, errors, exact, lsa, paths, prompts, sto
 
 STATIC = paths.BOOK / "_static"
 KIND = {"dtype": torch.float64}
-
-sys.path.insert(0, str(paths.BOOK / "_ext"))
-explorables = importlib.import_module("explorables")
 
 
 @pytest.fixture(scope="module")

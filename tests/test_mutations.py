@@ -10,6 +10,7 @@ The tests run again those mutants of the record that together turn every check.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import io
 import json
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -151,24 +152,34 @@ def run_chapter(chapter: str, only: Sequence[str] = ()) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def run_all(only: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
-    """Every chapter, two at a time, the longest first, so that the two queues end together."""
+def run_all(only: dict[str, list[str]], workers: int = 2) -> dict[str, dict[str, Any]]:
+    """Every chapter, the longest first, so that the queues end together."""
     chapters = sorted(chapters_of_claims(), key=lambda c: -(paths.NOTEBOOKS / f"{c}.md").stat().st_size)
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         found = pool.map(lambda chapter: run_chapter(chapter, only.get(chapter, [])), chapters)
         return dict(sorted(zip(chapters, found, strict=True)))
 
 
-@pytest.fixture(scope="module")
-def record() -> dict[str, dict[str, Any]]:
+def recorded() -> dict[str, dict[str, Any]]:
     """What the book's page shows: chapter -> its checks, and what each mutant turned."""
     return json.loads(RECORD.read_text(encoding="utf-8"))
 
 
+@pytest.fixture(scope="module", name="record")
+def _record() -> dict[str, dict[str, Any]]:
+    return recorded()
+
+
+@functools.cache
+def begun() -> Future[dict[str, dict[str, Any]]]:
+    """The chapters run now, whole and with the mutants that together turn all checks of the record, beside other tests."""
+    only = {chapter: cover(outcome) for chapter, outcome in recorded().items()}
+    return ThreadPoolExecutor(1).submit(run_all, only, 1)
+
+
 @pytest.fixture(scope="module")
-def outcomes(record) -> dict[str, dict[str, Any]]:
-    """The chapters run now, whole and with the mutants that together turn all checks of the record."""
-    return run_all({chapter: cover(outcome) for chapter, outcome in record.items()})
+def outcomes() -> dict[str, dict[str, Any]]:
+    return begun().result()
 
 
 def test_mutants_are_of_functions_that_exist():

@@ -172,7 +172,7 @@ def test_no_open_code_is_wider_than_its_column(
 
 
 def test_a_figure_hands_over_the_numbers_it_draws(told: dict[str, object]) -> None:
-    rows = lines(told[surfaces.FIGURE]["data"])
+    rows = lines(told[pictures.DATA]["data"])
     measured = [row for row in rows if row["series"] == "measured"]
     assert [[float(row[name]) for name in ("x", "y", "low", "high")] for row in measured] == [
         [1, 3, 2.5, 5],
@@ -189,7 +189,7 @@ def test_a_figure_hands_over_the_numbers_it_draws(told: dict[str, object]) -> No
 
 
 def test_a_figure_says_where_it_may_be_cut(told: dict[str, object]) -> None:
-    left, right = told[surfaces.FIGURE]["panels"]["parts"]
+    left, right = told[pictures.DATA]["panels"]["parts"]
     assert left[0] + left[2] <= right[0] + 0.02
     assert right[0] > 0.4
     assert max(part[1] + part[3] for part in (left, right)) < 0.99  # the stamp stays behind
@@ -200,7 +200,7 @@ def test_panels_that_share_an_axis_stay_together() -> None:
     for ax in axes:
         ax.plot([0, 1], [0, 1])
     told = figures.finish(fig, runs.start("01_the_task", profile="ci")).bundle()
-    assert len(told[surfaces.FIGURE]["panels"]["parts"]) == 1
+    assert len(told[pictures.DATA]["panels"]["parts"]) == 1
 
 
 def test_the_same_figure_has_the_same_text() -> None:
@@ -218,7 +218,7 @@ def test_a_cloud_of_points_is_handed_over_as_pixels() -> None:
     bundle = figures.finish(fig, runs.start("01_the_task", profile="ci")).bundle()
     assert "image/png" in bundle
     assert "image/svg+xml" not in bundle
-    (series,) = bundle[surfaces.FIGURE]["data"][0]["series"]
+    (series,) = bundle[pictures.DATA]["data"][0]["series"]
     assert series["every"] * len(series["x"]) >= 20_000 > len(series["x"])
 
 

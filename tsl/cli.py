@@ -29,9 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a terminal without a sign for π shows another
     try:
         with warnings.catch_warnings():
-            if (
-                sys.warnoptions
-            ):  # a wish to see warnings as errors is for a person's own code, not for libraries
+            # A wish to see warnings as errors is for a person's own code, not for libraries.
+            if sys.warnoptions:
                 warnings.resetwarnings()
                 warnings.simplefilter("ignore")
             return tsl.main(arguments, prog_name="tsl", standalone_mode=False) or 0

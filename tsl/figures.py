@@ -55,20 +55,20 @@ class _Picture(Figure):
 
     def bundle(self) -> dict[str, Any]:
         """What a notebook keeps of the figure, by kind: text, picture, and what `pictures.DATA` says."""
-        drawn = {name: io.BytesIO() for name in ("png", "svg")}
         with mpl.rc_context(_STYLE):
-            for name, file in drawn.items():
-                self.savefig(
-                    file, format=name, metadata={"Date": None, "Creator": None} if name == "svg" else {}
-                )
-            told = pictures.beside(self)
-        png, svg = (file.getvalue() for file in drawn.values())
-        bundle: dict[str, Any] = {"text/plain": str(self), pictures.DATA: told}
+            svg = self._saved("svg", {"Date": None, "Creator": None})
+            png = self._saved("png", {}) if len(svg) > HEAVY else b""
+            bundle: dict[str, Any] = {"text/plain": str(self), pictures.DATA: pictures.beside(self)}
         if len(svg) <= max(HEAVY, len(png)):
             bundle["image/svg+xml"] = svg.decode()
         else:
             bundle["image/png"] = base64.b64encode(png).decode()
         return bundle
+
+    def _saved(self, kind: str, metadata: dict[str, Any]) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format=kind, metadata=metadata)
+        return file.getvalue()
 
 
 def new(

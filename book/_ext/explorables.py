@@ -10,25 +10,18 @@ import base64
 import html
 import io
 import math
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
 from docutils import nodes
+from matplotlib import pyplot as plt
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
-ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT) not in sys.path:  # `jupyter-book build .` without the package installed
-    sys.path.append(str(ROOT))
-
-from matplotlib import pyplot as plt  # noqa: E402  (the project must be found first)
-
-from tsl import advice, cot, covariance, errors, exact, figures, lsa, prompts, stopping, theory  # noqa: E402
+from tsl import advice, cot, covariance, errors, exact, figures, lsa, prompts, stopping, theory
 
 KIND: dict[str, Any] = {"dtype": torch.float64}
 

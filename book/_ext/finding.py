@@ -263,19 +263,10 @@ def finish(app: Sphinx, problem: Exception | None) -> None:
         if tips:
             data = json.dumps(tips, ensure_ascii=False).replace("</", "<\\/")
             script = f'<script type="application/json" id="tsl-tips">{data}</script>'
-            text = _NAMELESS.sub(_labelled, sources[name])
-            files[name].write_text(text.replace("</body>", f"{script}\n</body>"), encoding="utf-8")
+            files[name].write_text(sources[name].replace("</body>", f"{script}\n</body>"), encoding="utf-8")
     prose = {name: list(_prose(article)) for name, article in articles.items()}
     text = json.dumps(prose, ensure_ascii=False, separators=(",", ":"))
     (outdir / "_static" / "prose.js").write_text(f"window.tslProse = {text};\n", encoding="utf-8")
-
-
-_NAMELESS = re.compile(r'<a class="tsl-symbol reference internal"(?= href="[^"#]*#symbol-([^"]+)")')
-
-
-def _labelled(link: re.Match[str]) -> str:
-    """A link of a formula with a name for those who hear the page."""
-    return f'{link[0]} aria-label="{link[1].replace("-", " ")}, see Notation"'
 
 
 def _article(text: str) -> Tag:

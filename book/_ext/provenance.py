@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import html
-import json
 from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxDirective
+from tslbook import _chip, _Generated, _html_table, notebooks
 
 from tsl import claims
-from tsl.claims import Verdict
+from tsl.claims import Claim, Verdict
 
 
 def name_commands(app: Sphinx, doctree: nodes.document) -> None:
@@ -26,38 +24,30 @@ def name_commands(app: Sphinx, doctree: nodes.document) -> None:
             figure += nodes.legend("", nodes.paragraph("", "", command, classes=["tsl-command"]))
 
 
-class StatusTable(SphinxDirective):
+class StatusTable(_Generated):
     """``{status-table}``: for each chapter how it was run, from what, and which verdicts came out."""
 
     def run(self) -> list[nodes.Node]:
         srcdir = Path(self.env.srcdir)
-        rows, ledger = [], claims.load(srcdir / "book" / "claims.yml")
-        for path in sorted((srcdir / "notebooks").glob("[0-9][0-9]_*.ipynb")):
-            self.env.note_dependency(str(path))
-            notebook = json.loads(path.read_text(encoding="utf-8"))
-            rows.append(_row(path.stem, notebook, ledger, srcdir / "results"))
-        head = ("Chapter", "Verdicts", "Data", "Profile, seed, device", "Took", "Code version")
-        text = "".join(f'<th scope="col">{name}</th>' for name in head)
-        table = f'<table class="tsl-claim-table"><thead><tr>{text}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
-        return [nodes.raw("", f'<div class="tsl-claim-scroll">{table}</div>', format="html")]
+        self.depend_on(srcdir / "book" / "claims.yml", *(srcdir / "notebooks").glob("*.ipynb"))
+        ledger = claims.load(srcdir / "book" / "claims.yml")
+        rows = (_row(name, made, ledger, srcdir / "results") for name, made in notebooks(srcdir).items())
+        head = ["Chapter", "Verdicts", "Data", "Profile, seed, device", "Took", "Code version"]
+        return [self.html(_html_table(head, "".join(rows)))]
 
 
-def _row(chapter: str, notebook: dict[str, Any], ledger: dict[str, claims.Claim], results: Path) -> str:
+def _row(chapter: str, notebook: dict[str, Any], ledger: dict[str, Claim], results: Path) -> str:
     origin = notebook["metadata"].get("tsl", {})
-    found = claims.collect([notebook])
-    verdicts = "".join(
-        f'<a class="tsl-chip {Verdict(measured["verdict"]).css}" href="../book/claims.html#ledger-{name.lower()}" '
-        f'title="{html.escape(ledger[name].title)}: {measured["verdict"]}">{name}</a> '
-        for name, measured in found.items()
+    verdicts = " ".join(
+        _chip(ledger[name], Verdict(measured["verdict"]), "claims.html")
+        for name, measured in claims.collect([notebook]).items()
     )
-    folders = [folder for folder in results.glob(f"{chapter[:2]}_*") if folder.is_dir()]
-    records = sum(len(list(folder.glob("*.json"))) for folder in folders)
-    asked = ", ".join(str(origin.get(name, "—")) for name in ("profile", "seed", "device"))
+    records = len(list(results.glob(f"{chapter[:2]}_*/*.json")))
     cells = (
         f'<a href="../notebooks/{chapter}.html">{chapter}</a>',
         verdicts or "—",
         f"live, and {records} stored records" if records else "live",
-        asked,
+        ", ".join(str(origin.get(name, "—")) for name in ("profile", "seed", "device")),
         f"{origin['seconds']:.0f} s" if "seconds" in origin else "—",
         f"<code>{origin.get('code_version', '—')}</code>",
     )

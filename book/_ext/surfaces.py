@@ -19,8 +19,8 @@ from typing import Any
 from sphinx.application import Sphinx
 
 from tsl import paths
+from tsl.pictures import DATA
 
-FIGURE = "application/vnd.tsl.figure+json"  # as tsl.figures writes it
 COLUMNS = ("panel", "title", "kind", "series", "x", "y", "low", "high", "value")
 LEGIBLE = 7  # pixels of the smallest type of a figure on a phone
 SERVICES = {"colab_url": "https://colab.research.google.com", "binderhub_url": "https://mybinder.org"}
@@ -52,16 +52,14 @@ def polished(app: Sphinx) -> None:
 def polish(page: str, figures: dict[str, tuple[str, dict[str, Any]]] | None = None) -> str:
     """Take out of a page what is heavy and unused, and mend what a screen reader trips over.
 
-    ``figures`` has, for the file name of a picture, the address of its data and what `tsl.figures` tells about it.
+    ``figures`` has, for the file name of a picture, the address of its data and what `tsl.pictures` tells about it.
     """
     # The icons stand in the theme's web font as well, in a tenth of the size of this script.
     page = re.sub(r"\s*<script[^>]*scripts/fontawesome\.js[^>]*></script>", "", page)
-    # Nobody searches before the page stands.
-    page = re.sub(
-        r'<script src="([^"]*(?:searchtools|language_data|searchindex)\.js[^"]*)">',
-        r'<script defer src="\1">',
-        page,
-    )
+    # Nobody searches before the page stands; the page of results searches as it is read, and search.js comes after that.
+    if 'id="search-results"' not in page:
+        scripts = r'<script src="([^"]*(?:searchtools|language_data|searchindex)\.js[^"]*)">'
+        page = re.sub(scripts, r'<script defer src="\1">', page)
     # A name that differs from what is seen cannot be spoken to.
     page = page.replace('<summary aria-label="Toggle hidden content">', "<summary>")
     page = re.sub(r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1", page)
@@ -143,13 +141,13 @@ def pictures(notebook: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any
         label = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name", "")
         for output in cell.get("outputs", []):
             data = output.get("data", {})
-            if FIGURE not in data:
+            if DATA not in data:
                 continue
             if "image/svg+xml" in data:  # myst-nb names a picture by its bytes
                 content, suffix = "\n".join("".join(data["image/svg+xml"]).splitlines()).encode(), "svg"
             else:
                 content, suffix = base64.b64decode("".join(data["image/png"])), "png"
-            yield label, f"{hashlib.sha256(content).hexdigest()}.{suffix}", data[FIGURE]
+            yield label, f"{hashlib.sha256(content).hexdigest()}.{suffix}", data[DATA]
 
 
 def table(panels: list[dict[str, Any]]) -> str:

@@ -1,7 +1,7 @@
 "use strict";
 /* Results of the search are prose: paragraphs of the book from prose.js (book/_ext/finding.py), without code, with mathematics as signs.
    They come with the page, so that results show text even where the book was opened from a file and a browser lets nothing be fetched. */
-if (window.tslProse && typeof Search !== "undefined") {
+if (window.tslProse) {
   const root = document.documentElement.dataset.content_root || "./";
   window.fetch = address => { // Sphinx fetches each page that it found; hand it the page's name instead
     const name = String(address).replace(root, "").replace(/\.html.*$/, "");

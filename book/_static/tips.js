@@ -42,6 +42,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const known = link => Object.hasOwn(texts, link.getAttribute("href"));
   document.querySelectorAll("article.bd-article a[href]").forEach(link => {
     if (!known(link)) return;
+    if (link.classList.contains("tsl-symbol")) link.setAttribute("aria-label", link.title); // a formula is no name
     link.removeAttribute("title"); // the browser would show it a second time
     link.addEventListener("mouseenter", () => later(() => show(link), 250));
     link.addEventListener("mouseleave", () => later(hide, 200));

@@ -31,16 +31,11 @@ from tqdm import tqdm
 from tsl import _validate, paths
 
 FORMAT = "tsl-record-1"
-_KINDS = {
-    "settings": dict,
-    "result": dict,
-    "code": str,
-    "device": str,
-    "libraries": dict,
-    "seconds": int | float,
-    "date": str,
-}
-_KEYS = ("settings", "result", "code", "device", "libraries", "seconds", "date")
+_OBJECT, _TEXT, _NUMBER = (dict, "an object"), (str, "a text"), ((int, float), "a number")
+_KEYS: dict[str, tuple[Any, str]] = {  # what a record holds, and of which kind
+    "settings": _OBJECT, "result": _OBJECT, "code": _TEXT, "device": _TEXT, "libraries": _OBJECT,
+    "seconds": _NUMBER, "date": _TEXT,
+}  # fmt: skip
 
 Record = dict[str, Any]
 Job = Callable[[dict[str, Any]], Any]
@@ -216,10 +211,9 @@ def load_record(path: Path | str) -> Record:
         )
         if not whole:
             raise ValueError(f"not of format {FORMAT!r}")
-        for name, kind in _KINDS.items():
+        for name, (kind, wanted) in _KEYS.items():
             value = record[name]
             if not isinstance(value, kind) or isinstance(value, bool) or (name == "result" and not value):
-                wanted = {dict: "an object", str: "a text"}.get(kind, "a number")  # type: ignore[arg-type]  # a union is no class
                 raise ValueError(f"{name} must be {wanted}, got {value!r:.60}")
         record["result"] = _restore(record["result"])
     except (ValueError, RecursionError) as error:

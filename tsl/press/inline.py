@@ -35,14 +35,12 @@ def cells(source: Path, settings: Settings) -> Iterator[Ran]:
 def _run(code: str, where: str, names: dict[str, Any]) -> Any:
     """Run code; returns the value of its last line, where that is an expression."""
     tree = ast.parse(code, where)
-    *before, last = tree.body or [ast.Pass()]
-    ends = isinstance(last, ast.Expr)
-    exec(compile(ast.Module(before if ends else tree.body, []), where, "exec"), names)
-    return (
-        eval(compile(ast.Expression(last.value), where, "eval"), names)
-        if isinstance(last, ast.Expr)
-        else None
-    )
+    last = tree.body[-1] if tree.body else None
+    if not isinstance(last, ast.Expr):
+        exec(compile(tree, where, "exec"), names)
+        return None
+    exec(compile(ast.Module(tree.body[:-1], []), where, "exec"), names)
+    return eval(compile(ast.Expression(last.value), where, "eval"), names)
 
 
 class Place(NamedTuple):

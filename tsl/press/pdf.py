@@ -27,7 +27,7 @@ _PRINT: dict[str, Any] = {
     "header_template": "<span></span>", "footer_template": _FOOT,
     "margin": {"top": "18mm", "bottom": "18mm", "left": "18mm", "right": "18mm"},
 }  # fmt: skip
-_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
 class PdfError(RuntimeError):
@@ -144,7 +144,7 @@ def print_book(output: Path = PDF, site: Path = paths.SITE, toc: Path = paths.RO
     bound = paths.write_whole(site / ".book.html", bind(site, toc, title))
     try:
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=program, args=_FLAGS)
+            browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
             page = browser.new_page(color_scheme="light")
             page.set_default_timeout(300_000)
             page.goto(bound.as_uri(), wait_until="load")
