@@ -24,19 +24,6 @@ hypothesis.settings.load_profile("tsl")
 pretend.register()  # before the first gradient: torch counts its devices then
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin what takes longest at once, in a process of its own, and ask for it last."""
-
-    def slow(item: pytest.Item) -> bool:
-        return item.path.stem == "test_mutations" and "outcomes" in getattr(item, "fixturenames", ())
-
-    if any(map(slow, items)):
-        import test_mutations
-
-        test_mutations.begun()
-    items.sort(key=slow)
-
-
 @contextmanager
 def _unchecked() -> Iterator[None]:
     """Let the package's own validation answer, as it does for a user, instead of the run-time check of shapes."""

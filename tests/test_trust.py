@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 #: Made by the book's own extensions while it is built.
-MADE_HERE = {"card.png", "chains.svg", "prose.js"}
+MADE_HERE = {"card.png", "chains.svg", "chains-phone.svg", "prose.js"}
 POLICY = "default-src 'self' 'unsafe-inline' data:"
 
 

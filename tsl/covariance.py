@@ -56,7 +56,11 @@ def hardness(cov: Float[Tensor, "d d"]) -> float:
 
 def square_root(cov: Float[Tensor, "*C d d"]) -> Float[Tensor, "*C d d"]:
     """Symmetric square root R, R Rᵀ = cov, of a covariance or a batch of them; they may be singular."""
-    spectrum, vectors = torch.linalg.eigh(_validate.covariance("cov", cov, batch=True))
+    return _root(_validate.covariance("cov", cov, batch=True))
+
+
+def _root(cov: Tensor) -> Tensor:
+    spectrum, vectors = torch.linalg.eigh(cov)
     return (vectors * spectrum.clamp(min=0).sqrt().unsqueeze(-2)) @ vectors.mT
 
 
@@ -87,7 +91,7 @@ def wishart(
         Symmetric, positive semi-definite, with mean `cov`.
     """
     cov = _validate.covariance("cov", cov, batch=True)
-    root = square_root(cov)
+    root = _root(cov)
     one = not isinstance(m, Sequence) and not getattr(m, "ndim", 0)
     given = [m] if one or isinstance(m, str) else _validate.sequence("m", m, "length")
     lengths = [_validate.positive_int("m", length) for length in given]

@@ -9,10 +9,10 @@ exact means. Two routes that share no code:
 """
 
 import math
-from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
-from math import comb, prod
+from itertools import accumulate
+from math import comb
 
 import torch
 from jaxtyping import Float
@@ -27,12 +27,26 @@ MAX_STEPS = 6
 Word = tuple[str, ...]
 
 
-def _hook_like_partitions(p: int) -> Iterator[tuple[int, ...]]:
-    """Partitions (a, b, 1, …, 1) of ``p``: no other zonal polynomial overlaps with the power sum tr Wᵖ."""
-    yield (p,)
-    for b in range(1, p // 2 + 1):
-        for ones in range(p - 2 * b + 1):
-            yield (p - b - ones, b, *([1] * ones))
+@lru_cache(maxsize=256)
+def _hook_like(p: int) -> list[tuple[int, int, int, Fraction]]:
+    """Partitions (a, b, 1, …, 1) of ``p``, with the number of ones and with 2p θ_λ / j_λ, see `trace_moment`.
+
+    No other zonal polynomial overlaps with the power sum tr Wᵖ.
+    """
+    shapes = [(p, 0, 0)]
+    shapes += [(p - b - ones, b, ones) for b in range(1, p // 2 + 1) for ones in range(p - 2 * b + 1)]
+    found = []
+    for a, b, ones in shapes:
+        rows = [a, *([b] if b else []), *([1] * ones)]
+        columns = [len(rows), *([2] * (b - 1)), *([1] * (a - max(b, 1)))]
+        theta, hooks = 1, 1
+        for i, row in enumerate(rows):
+            for j in range(row):
+                arm, leg = row - j - 1, columns[j] - i - 1
+                hooks *= (2 * arm + leg + 1) * (2 * arm + leg + 2)
+                theta *= 2 * j - i if i or j else 1
+        found.append((a, b, ones, Fraction(2 * p * theta, hooks)))
+    return found
 
 
 @lru_cache(maxsize=4096)
@@ -44,22 +58,18 @@ def trace_moment(d: int, m: int, p: int) -> Fraction:
     With α = 2, the power sum expands in Jack (zonal) polynomials as p_p = Σ_λ (2p θ_λ / j_λ) J_λ,
     where θ_λ is the product of the contents 2(j−1) − (i−1) over all cells but the first and j_λ the product
     of both hook lengths (Macdonald, *Symmetric functions and Hall polynomials*, VI.10). Zonal polynomials are
-    eigenfunctions of the Wishart average: E J_λ(W) = Π_cells (d + content)(m + content). Everything is an
-    integer until one division per partition; m < d is allowed.
+    eigenfunctions of the Wishart average: E J_λ(W) = Π_cells (d + content)(m + content). Everything is rational;
+    m < d is allowed.
     """
     d, m, p = (_validate.positive_int(name, value) for name, value in (("d", d), ("m", m), ("p", p)))
-    total = Fraction(0)
-    for shape in _hook_like_partitions(p):
-        columns = [sum(row > j for row in shape) for j in range(shape[0])]
-        contents, hooks = [], 1
-        for i, row in enumerate(shape):
-            for j in range(row):
-                arm, leg = row - j - 1, columns[j] - i - 1
-                hooks *= (2 * arm + leg + 1) * (2 * arm + leg + 2)
-                contents.append(2 * j - i)
-        weight = 2 * p * prod(contents[1:])
-        total += Fraction(weight * prod((d + c) * (m + c) for c in contents), hooks)
-    return total
+    # Π (d + content)(m + content) over the first cells of row one, of row two, and of the first column below them.
+    first, second, below = (
+        list(accumulate(contents, lambda product, c: product * (d + c) * (m + c), initial=1))
+        for contents in (range(0, 2 * p, 2), range(-1, p - 1, 2), range(-2, -p, -1))
+    )
+    return sum(
+        (weight * (first[a] * second[b] * below[ones]) for a, b, ones, weight in _hook_like(p)), Fraction(0)
+    )
 
 
 def isotropic_error(d: int, m: int, g: float, steps: int, noise: float = 0.0) -> Float[Tensor, " k"]:

@@ -57,6 +57,10 @@ class Law:
 
 def gaussian(cov: Float[Tensor, "d d"]) -> Law:
     """N(0, cov): F(S) = ΛSΛ + ΛSᵀΛ + tr(SΛ) Λ (Isserlis)."""
+    return _gaussian(_validate.covariance("cov", cov))
+
+
+def _gaussian(cov: Tensor) -> Law:
     return _elliptical(cov, 1.0, lambda shape, generator: None)
 
 
@@ -85,7 +89,6 @@ def student(cov: Float[Tensor, "d d"], dof: float) -> Law:
 
 
 def _elliptical(cov: Tensor, kappa: float, scale: Callable[..., Tensor | None]) -> Law:
-    cov = _validate.covariance("cov", cov)
     second = cov.double()
 
     def fourth(middle: Tensor) -> Tensor:
@@ -193,11 +196,13 @@ def of(name: str, value: Any) -> Law:
     """`value` as a law: itself, or the Gaussian of a covariance."""
     if isinstance(value, Law):
         return value
-    return gaussian(_validate.covariance(name, value))
+    return _gaussian(_validate.covariance(name, value))
 
 
 def each(name: str, values: Any) -> list[Law]:
     """Laws of the same dimension, at least one, from a sequence of laws and covariances or a tensor of shape (T, d, d)."""
+    if isinstance(values, Tensor) and values.dim() == 3 and len(values):
+        return [_gaussian(cov) for cov in _validate.covariance(name, values, batch=True)]
     entries = _validate.sequence(name, values, "law or covariance")
     found = [of(f"{name}[{index}]", value) for index, value in enumerate(entries)]
     _validate.same_dimension(**{f"{name}[{index}]": law.second for index, law in enumerate(found)})

@@ -44,7 +44,10 @@ class Chains(_Generated):
             "Error on a logarithmic scale against steps of thinking. One curve falls at each step, the other rises at each step; "
             "measured points lie on dashed predicted lines."
         )
-        figure += self.html(f'<img src="../_static/chains.svg" width="690" height="310" alt="{alt}">')
+        figure += self.html(
+            '<picture><source media="(max-width: 576px)" srcset="../_static/chains-phone.svg" width="390" height="360">'
+            f'<img src="../_static/chains.svg" width="690" height="310" alt="{alt}"></picture>'
+        )
         figure += nodes.legend("", *self.myst(caption).children)
         return [figure]
 

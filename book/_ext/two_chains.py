@@ -56,9 +56,11 @@ def save(place: Path, title: str, subtitle: str) -> None:
     """Write the figure and the card that other sites show for a link to the book into a folder."""
     found = chains()
     with rc_context({"svg.hashsalt": "tsl", "svg.fonttype": "path"}):
-        figure, ax = figures.new(height=3.1, width=6.9)
-        draw(ax, found, 10)
-        figure.savefig(place / "chains.svg", metadata={"Date": None})
+        for name, height, width in (("chains", 3.1, 6.9), ("chains-phone", 3.6, 3.9)):
+            figure, ax = figures.new(height=height, width=width)
+            draw(ax, found, 10)
+            figure.savefig(place / f"{name}.svg", metadata={"Date": None})
+            plt.close(figure)
         card, ax = figures.new(height=6.3, width=12)
         card.set_layout_engine("none")
         ax.set_position((0.47, 0.15, 0.49, 0.72))
@@ -78,5 +80,4 @@ def save(place: Path, title: str, subtitle: str) -> None:
             color="#444444",
         )
         card.savefig(place / "card.png", dpi=100, metadata={"Software": None})
-    for drawn in (figure, card):
-        plt.close(drawn)
+    plt.close(card)
