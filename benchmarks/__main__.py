@@ -231,6 +231,12 @@ def processor() -> str:
     )
 
 
+def put(text: str, start: str, end: str) -> None:
+    """Write a table into the book, between its marks."""
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(f"{page.split(start)[0]}{start}\n\n{text}\n\n{end}{page.split(end)[1]}", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -243,9 +249,7 @@ def main() -> None:
     print(text)
     print(f"\npeak of this process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
     if options.write:
-        page = PAGE.read_text(encoding="utf-8")
-        before, after = page.split(START)[0], page.split(END)[1]
-        PAGE.write_text(f"{before}{START}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+        put(text, START, END)
 
 
 if __name__ == "__main__":
