@@ -6,6 +6,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,27 @@ hypothesis.settings.load_profile("tsl")
 
 
 pretend.register()  # before the first gradient: torch counts its devices then
+
+
+# Begun with the tests and asked for in their turn: it runs in other processes, and one core of two would be idle.
+_AHEAD = ThreadPoolExecutor(1)
+_begun: dict[str, Future[Any]] = {}
+
+
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Begin what modules want to have done by the time that their tests ask for `ahead`."""
+    if session.config.option.collectonly:
+        return
+    for item in session.items:
+        name = item.module.__name__
+        if "ahead" in item.fixturenames and name not in _begun:
+            _begun[name] = _AHEAD.submit(item.module.AHEAD)
+
+
+@pytest.fixture(scope="module")
+def ahead(request: pytest.FixtureRequest) -> Any:
+    """What the function ``AHEAD`` of the module returns, begun when the tests began."""
+    return _begun[request.module.__name__].result()
 
 
 @contextmanager

@@ -379,15 +379,15 @@ def all_happen(place: Path) -> list[tuple[int, str]]:
         return list(pool.map(happens, FAULTS, [place / str(number) for number in range(len(FAULTS))]))
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]:
-    found = all_happen(tmp_path_factory.mktemp("faults"))
-    return {fault.what: outcome for fault, outcome in zip(FAULTS, found, strict=True)}
+def AHEAD() -> dict[str, tuple[int, str]]:
+    """What comes of all faults, by name."""
+    with tempfile.TemporaryDirectory() as place:
+        return {fault.what: outcome for fault, outcome in zip(FAULTS, all_happen(Path(place)), strict=True)}
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.what)
-def test_a_fault_ends_with_its_name(fault: Fault, outcomes: dict[str, tuple[int, str]]) -> None:
-    status, text = outcomes[fault.what]
+def test_a_fault_ends_with_its_name(fault: Fault, ahead: dict[str, tuple[int, str]]) -> None:
+    status, text = ahead[fault.what]
     assert fault.says in text, text[-2000:]
     assert status == fault.status
     assert not fault.others or "02_second: ran in" in text, "one chapter took another down"

@@ -10,7 +10,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from tsl import claims, versions
+from tsl import claims, paths, versions
 from tsl.press import chapters
 from tsl.press.chapters import Settings
 
@@ -52,8 +52,7 @@ def test_committed_notebook_has_no_noise(chapter: str) -> None:
     assert [output for output in outputs if output.output_type == "error"] == []
 
 
-@pytest.fixture(scope="module")
-def validated(root: Path) -> dict[str, subprocess.CompletedProcess[str]]:
+def AHEAD() -> dict[str, subprocess.CompletedProcess[str]]:
     """Every committed notebook run by nbval, two at a time, as a reader would open it but in the ``ci`` profile."""
     command = [
         sys.executable,
@@ -65,13 +64,13 @@ def validated(root: Path) -> dict[str, subprocess.CompletedProcess[str]]:
         "no:cacheprovider",
         "-q",
     ]
-    environment = os.environ | {"TSL_PROFILE": "ci", "TQDM_DISABLE": "1", "PYTHONPATH": str(root)}
+    environment = os.environ | {"TSL_PROFILE": "ci", "TQDM_DISABLE": "1", "PYTHONPATH": str(paths.ROOT)}
     environment.setdefault("OMP_NUM_THREADS", "1")
 
     def validate(chapter: str) -> subprocess.CompletedProcess[str]:
         options = ["-o", "addopts=", f"notebooks/{chapter}.ipynb"]
         return subprocess.run(
-            [*command, *options], cwd=root, env=environment, capture_output=True, text=True, check=False
+            [*command, *options], cwd=paths.ROOT, env=environment, capture_output=True, text=True, check=False
         )
 
     with ThreadPoolExecutor(max_workers=2) as pool:
@@ -80,10 +79,10 @@ def validated(root: Path) -> dict[str, subprocess.CompletedProcess[str]]:
 
 @each_chapter
 def test_chapter_runs_in_the_ci_profile_and_its_verdicts_are_the_expected_ones(
-    chapter: str, validated: dict[str, subprocess.CompletedProcess[str]]
+    chapter: str, ahead: dict[str, subprocess.CompletedProcess[str]]
 ) -> None:
     """Compared is the cell that prints every verdict and whether it is the expected one: the same text in every profile."""
-    assert validated[chapter].returncode == 0, validated[chapter].stdout[-4000:]
+    assert ahead[chapter].returncode == 0, ahead[chapter].stdout[-4000:]
     committed = nbformat.read(CHAPTERS[chapter].with_suffix(".ipynb"), as_version=4)
     printed = "".join(
         output.get("text", "")

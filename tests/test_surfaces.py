@@ -16,7 +16,7 @@ import pytest
 import surfaces
 from playwright.sync_api import Browser, Page
 
-from tsl import figures, paths, runs, versions
+from tsl import figures, paths, pictures, runs, versions
 from tsl.press import pdf
 
 AXE = (Path(__file__).parent / "axe" / "axe.min.js").read_text(encoding="utf-8")
