@@ -30,11 +30,12 @@ def chains() -> dict[str, tuple[Any, Any]]:
     return found
 
 
-def draw(ax: Any, found: dict[str, tuple[Any, Any]], size: float) -> None:
+def draw(ax: Any, found: dict[str, tuple[Any, Any]], size: float, phone: bool = False) -> None:
     """Both chains in one panel: points with intervals are measured means, the dashed line is the prediction."""
+    turn = "\n" if phone else " "
     words = {
-        "helps": "tested on what it was trained on:\nthinking helps",
-        "hurts": "tested on what training lacked:\nthinking hurts",
+        "helps": f"tested on what{turn}it was trained on:\nthinking helps",
+        "hurts": f"tested on what{turn}training lacked:\nthinking hurts",
     }
     steps = range(STEPS + 1)
     for color, (name, (sampled, mean)) in zip(
@@ -58,7 +59,7 @@ def save(place: Path, title: str, subtitle: str) -> None:
     with rc_context({"svg.hashsalt": "tsl", "svg.fonttype": "path"}):
         for name, height, width in (("chains", 3.1, 6.9), ("chains-phone", 3.6, 3.9)):
             figure, ax = figures.new(height=height, width=width)
-            draw(ax, found, 10)
+            draw(ax, found, 10, phone=width < height * 2)
             figure.savefig(place / f"{name}.svg", metadata={"Date": None})
             plt.close(figure)
         card, ax = figures.new(height=6.3, width=12)
