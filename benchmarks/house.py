@@ -22,14 +22,14 @@ from playwright.sync_api import sync_playwright
 
 from benchmarks.__main__ import processor, put
 from tsl import paths
-from tsl.press.pdf import BROWSERS, FLAGS
+from tsl.press import pdf
 
 START, END = "<!-- waiting: python -m benchmarks.house --write -->", "<!-- end of waiting -->"
 PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
 
 
 def copy(target: Path) -> Path:
-    """The files of the repository that git knows."""
+    """The files of the repository that git knows, as they are now."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=paths.ROOT, check=True, capture_output=True)
     for name in filter(None, listed.stdout.decode().split("\0")):
         if (paths.ROOT / name).exists():
@@ -48,10 +48,9 @@ def wait(place: Path, *command: str) -> float:
 
 def first_paint(site: Path) -> dict[str, float]:
     """Milliseconds until each page of a built site shows its first content."""
-    program = next(path for name in BROWSERS if (path := shutil.which(name)))
     found = {}
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=pdf.browser(), args=pdf.FLAGS)
         for address in sorted(site.glob("*/*.html")):
             page = browser.new_page()
             page.goto(address.as_uri(), wait_until="load")

@@ -40,6 +40,11 @@ def pytest_runtestloop(session: pytest.Session) -> None:
             _begun[name] = _AHEAD.submit(item.module.AHEAD)
 
 
+def pytest_sessionfinish() -> None:
+    """What nobody will ask for any more is not begun."""
+    _AHEAD.shutdown(wait=False, cancel_futures=True)
+
+
 @pytest.fixture(scope="module")
 def ahead(request: pytest.FixtureRequest) -> Any:
     """What the function ``AHEAD`` of the module returns, begun when the tests began."""

@@ -3,9 +3,9 @@
 Each chapter runs at size ``ci`` in a process of its own: once as it is, then with one mutant after the other of functions that
 it calls, its own ones first, until every check has been turned. A check is *turned* when it passes where it did not, or the
 reverse; a chapter that stops with an error turns nothing. ``python tests/test_mutations.py CHAPTER`` prints what each mutant
-turns and which checks none does; without a chapter it runs those whose code, claims or mutants are not those of the record, and
-writes it; the book makes its page from that. Like the notebooks, the record must be of the code that stands here: the tests
-say where it is not, and run the quickest chapters again.
+turns and which checks none does; without a chapter it runs those whose code, claims, records or mutants are not those that the
+record is of, and writes it; the book makes its page from that. Like the notebooks, the record must be of what stands here: the
+tests say where it is not, and run the quickest chapters again.
 """
 
 from __future__ import annotations
@@ -153,9 +153,9 @@ def run_chapter(chapter: str, only: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def version(chapter: str) -> str:
-    """Hash of what decides which checks are turned: the chapter's code, its claims, and the mutants."""
+    """Hash of what decides which checks are turned: all that the chapter's notebook is made from, and the mutants."""
     mutants = versions.normalise((paths.ROOT / "tests" / "mutants.py").read_text(encoding="utf-8"))
-    return versions.digest(versions.code_version(chapter), chapters.claims_version(chapter), mutants)
+    return versions.digest(*chapters.made_from(versions.chapter_source(chapter)).values(), mutants)
 
 
 def recorded() -> dict[str, dict[str, Any]]:
@@ -166,14 +166,16 @@ def recorded() -> dict[str, dict[str, Any]]:
 def renew() -> None:
     """Run the chapters whose record is of another version, two at a time, and write the record."""
     record = recorded()
-    due = [c for c in chapters_of_claims() if record.get(c, {}).get("version") != version(c)]
-    due.sort(
-        key=lambda c: -versions.chapter_source(c).stat().st_size
-    )  # long ones first: the two queues end together
+    now = {
+        chapter: version(chapter) for chapter in chapters_of_claims()
+    }  # before a run in which files may change
+    due = [chapter for chapter in now if record.get(chapter, {}).get("version") != now[chapter]]
+    # Long ones first: the two queues end together.
+    due.sort(key=lambda chapter: versions.chapter_source(chapter).stat().st_size, reverse=True)
     with ThreadPoolExecutor(2) as pool:
         for chapter, outcome in zip(due, pool.map(run_chapter, due), strict=True):
-            record[chapter] = {"version": version(chapter)} | outcome
-            kept = {name: record[name] for name in chapters_of_claims() if name in record}
+            record[chapter] = {"version": now[chapter]} | outcome
+            kept = {name: record[name] for name in now if name in record}
             paths.write_whole(RECORD, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -261,8 +261,8 @@ def test_the_bound_book_has_every_page_once_and_every_link_within(site: Path) ->
     assert len(inner) > 200
     assert inner - set(anchors) == set()
     assert all(link.startswith(("#", "https://", "http://")) for link in links)
-    pictures = re.findall(r'<img\b[^>]*src="([^"]+)"', bound)
-    assert [name for name in pictures if not name.startswith("data:") and not (site / name).is_file()] == []
+    shown = re.findall(r'<img\b[^>]*src="([^"]+)"', bound)
+    assert [name for name in shown if not name.startswith("data:") and not (site / name).is_file()] == []
 
 
 def test_the_printed_book_is_a_pdf_whose_links_are_alive(site: Path, tmp_path: Path) -> None:

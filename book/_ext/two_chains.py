@@ -59,7 +59,7 @@ def save(place: Path, title: str, subtitle: str) -> None:
     with rc_context({"svg.hashsalt": "tsl", "svg.fonttype": "path"}):
         for name, height, width in (("chains", 3.1, 6.9), ("chains-phone", 3.6, 3.9)):
             figure, ax = figures.new(height=height, width=width)
-            draw(ax, found, 10, phone=width < height * 2)
+            draw(ax, found, 10, phone=name.endswith("phone"))
             figure.savefig(place / f"{name}.svg", metadata={"Date": None})
             plt.close(figure)
         card, ax = figures.new(height=6.3, width=12)

@@ -127,13 +127,19 @@ def _rewritten(article: str, name: str, names: set[str]) -> str:
     return re.sub(own, lambda found: f'{found[1]}{found[2]}="{_slug(name, found[3])}"', article)
 
 
+def browser() -> str:
+    """Path of a Chromium on this machine; PdfError if there is none."""
+    program = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if program is None:
+        raise PdfError(f"no browser found: install one of {', '.join(BROWSERS)}")
+    return program
+
+
 def print_book(output: Path = PDF, site: Path = paths.SITE, toc: Path = paths.ROOT / "_toc.yml") -> Path:
     """Print the site as one PDF; PdfError if there is no site, no browser, or no playwright."""
     if not (site / "index.html").exists():
         raise PdfError("there is no book yet; build it with `make book`")
-    program = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if program is None:
-        raise PdfError(f"no browser found: install one of {', '.join(BROWSERS)}")
+    program = browser()
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
@@ -144,14 +150,14 @@ def print_book(output: Path = PDF, site: Path = paths.SITE, toc: Path = paths.RO
     bound = paths.write_whole(site / ".book.html", bind(site, toc, title))
     try:
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
-            page = browser.new_page(color_scheme="light")
+            chromium = playwright.chromium.launch(executable_path=program, args=FLAGS)
+            page = chromium.new_page(color_scheme="light")
             page.set_default_timeout(300_000)
             page.goto(bound.as_uri(), wait_until="load")
             page.evaluate(_READY)
             output.parent.mkdir(parents=True, exist_ok=True)
             page.pdf(path=output, **_PRINT)
-            browser.close()
+            chromium.close()
     finally:
         bound.unlink(missing_ok=True)
     return output
