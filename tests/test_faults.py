@@ -390,7 +390,7 @@ def test_a_fault_ends_with_its_name(fault: Fault, ahead: dict[str, tuple[int, st
     status, text = ahead[fault.what]
     assert fault.says in text, text[-2000:]
     assert status == fault.status
-    assert not fault.others or "02_second: ran in" in text, "one chapter took another down"
+    assert not fault.others or "02_second: ran in" in text, f"one chapter took another down: {text[-2000:]}"
     if fault.status == 2 or fault.command[0] == "sweep":
         assert "Traceback" not in text
 

@@ -120,6 +120,22 @@ def test_lines_that_look_like_magics_hide_no_import(tiny: SimpleNamespace, code:
     assert versions.imported_modules(code).keys() == {"__init__", "beta"}
 
 
+def test_chapters_read_at_once_do_not_disturb_each_other(
+    tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Places where nothing can be imported from, which Python forgets whenever modules are looked for.
+    gone = {f"/nowhere/{number}": None for number in range(3000)}
+    monkeypatch.setattr(sys, "path_importer_cache", sys.path_importer_cache | gone)
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = set(pool.map(versions.code_version, ["01_first"] * 8))
+    finally:
+        sys.setswitchinterval(usual)
+    assert found == {versions.code_version("01_first")}
+
+
 def test_code_that_cannot_be_read_is_refused(tiny: SimpleNamespace, refuses: Any) -> None:
     with refuses("code must be Python"):
         versions.imported_modules("from tsl import")

@@ -19,8 +19,9 @@ from tsl import paths
 
 _MAGIC = re.compile(r"^\s*[%!]", re.MULTILINE)
 _EXECUTION_TAGS = {"parameters", "raises-exception", "skip-execution"}
-# Python 3.11 counts the depth of syntax trees for all threads together, and miscounts when two of them parse.
-_PARSING = threading.Lock()
+# Two threads must not read code at once: Python 3.11 counts the depth of syntax trees for all threads together, and
+# `ModuleFinder` empties Python's own cache of import places, where each takes entries from under the other.
+_READING = threading.Lock()
 
 
 def digest(*parts: str, length: int = 12) -> str:
@@ -54,7 +55,7 @@ def read_source(source: Path) -> Any:
 def normalise(code: str) -> str:
     """Python code without comments, docstrings and layout; what Python cannot parse (IPython magics) as it stands."""
     try:
-        with _PARSING:
+        with _READING:
             tree = ast.parse(code)
     except SyntaxError:
         return code.strip()
@@ -120,9 +121,10 @@ def imported_modules(*codes: str) -> dict[str, Path]:
     any module runs it. ValueError if any of the code cannot be read: what it depends on is then not known.
     """
     finder = _Finder(path=[str(paths.PACKAGE.parent)])
-    finder.import_hook("tsl")
-    for code in codes:
-        finder.scan_code(_compiled(code), Module("__main__"))
+    with _READING:
+        finder.import_hook("tsl")
+        for code in codes:
+            finder.scan_code(_compiled(code), Module("__main__"))
     files: dict[str, Any] = {
         name.removeprefix("tsl").lstrip("."): module for name, module in finder.modules.items()
     }
