@@ -1,10 +1,7 @@
 """What all tests share. Every shape in `tsl` is checked at run time (``--jaxtyping-packages`` in pyproject.toml)."""
 
-import functools
-import http.server
 import os
 import re
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -28,6 +25,11 @@ pretend.register()  # before the first gradient: torch counts its devices then
 # Begun with the tests and asked for in their turn: it runs in other processes, and one core of two would be idle.
 _AHEAD = ThreadPoolExecutor(1)
 _begun: dict[str, Future[Any]] = {}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is made ahead is asked for last."""
+    items.sort(key=lambda item: "ahead" in item.fixturenames)
 
 
 def pytest_runtestloop(session: pytest.Session) -> None:
@@ -129,12 +131,16 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def served(site: Path) -> Iterator[str]:
     """Address of a server of the site."""
+    import visits
 
-    class Silent(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            pass
+    with visits.serve(site) as address:
+        yield address
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Silent, directory=str(site)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+
+@pytest.fixture(scope="session")
+def visits(site: Path, pages: list[Path], browser: Any) -> dict[Path, Any]:
+    """What came of opening each page for the first time, under a policy that lets nothing in from outside."""
+    from visits import POLICY, serve, visit
+
+    with serve(site, POLICY) as address:
+        return {page: visit(browser, f"{address}/{page.relative_to(site)}") for page in pages}

@@ -8,13 +8,13 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
-from urllib.parse import unquote
 
 import matplotlib.image
 import numpy as np
 import pytest
 import surfaces
 from playwright.sync_api import Browser, Page
+from visits import Visit
 
 from tsl import figures, paths, pictures, runs, versions
 from tsl.press import pdf
@@ -89,19 +89,12 @@ def test_axe_would_find_what_was_wrong(browser: Browser) -> None:
     tab.close()
 
 
-def test_a_page_weighs_little_beside_what_all_share(
-    site: Path, pages: list[Path], served: str, browser: Browser
-) -> None:
+def test_a_page_weighs_little_beside_what_all_share(site: Path, visits: dict[Path, Visit]) -> None:
     heavy = {}
-    for page in pages:
-        context = browser.new_context(viewport={"width": 1280, "height": 900})
-        tab, asked = context.new_page(), set()
-        tab.on("request", lambda request, asked=asked: asked.add(unquote(request.url.split("?")[0])))
-        tab.goto(f"{served}/{page.relative_to(site)}", wait_until="networkidle")
-        context.close()
-        files = [url.removeprefix(f"{served}/").split("#")[0] for url in asked]
-        own = sum((site / name).stat().st_size for name in files if not name.startswith("_static/"))
-        if own > OWN or any("fontawesome.js" in name for name in files):
+    for page, found in visits.items():
+        own = sum((site / name).stat().st_size for name in found.asked if not name.startswith("_static/"))
+        assert own >= page.stat().st_size
+        if own > OWN or any("fontawesome.js" in name for name in found.asked):
             heavy[page.name] = own
     assert heavy == {}
 
@@ -128,7 +121,7 @@ def test_a_figure_is_as_dark_as_its_page(site: Path, served: str, browser: Brows
 def test_figures_are_legible_on_a_phone(
     width: int, site: Path, pages: list[Path], served: str, browser: Browser
 ) -> None:
-    """No type under seven pixels, and what does not fit the column can be moved by a finger."""
+    """No type under seven pixels, what does not fit the column can be moved by a finger, and verdicts do fit."""
     context = browser.new_context(viewport={"width": width, "height": 844}, is_mobile=True, has_touch=True)
     tab = context.new_page()
     small, count = [], 0
@@ -145,6 +138,8 @@ def test_figures_are_legible_on_a_phone(
                 if shown / told["panels"]["size"][0] * told["panels"]["type"] < 6.99:
                     small.append((page.name, name, shown))
         assert tab.evaluate("document.documentElement.scrollWidth") <= width, page.name
+        checks = tab.locator(".tsl-claim .tsl-claim-scroll")
+        assert checks.evaluate_all("all => all.every(t => t.scrollWidth <= t.clientWidth)"), page.name
     context.close()
     assert small == []
     assert count >= sum(
@@ -154,21 +149,8 @@ def test_figures_are_legible_on_a_phone(
     )
 
 
-def test_no_open_code_is_wider_than_its_column(
-    site: Path, pages: list[Path], served: str, browser: Browser
-) -> None:
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    tab = context.new_page()
-    cut = {}
-    for page in pages:
-        tab.goto(f"{served}/{page.relative_to(site)}", wait_until="load")
-        over = tab.locator("div.cell_input pre:visible").evaluate_all(
-            "all => all.filter(pre => pre.scrollWidth > pre.clientWidth + 1).map(pre => pre.innerText.slice(0, 60))"
-        )
-        if over:
-            cut[page.name] = over
-    context.close()
-    assert cut == {}
+def test_no_open_code_is_wider_than_its_column(visits: dict[Path, Visit]) -> None:
+    assert {page.name: found.cut for page, found in visits.items() if found.cut} == {}
 
 
 def test_a_figure_hands_over_the_numbers_it_draws(told: dict[str, object]) -> None:

@@ -1,20 +1,16 @@
 """What the site passes on from others has its licence with it, and a page may be served under a strict policy."""
 
-import collections
 import fnmatch
-import functools
-import http.server
 import re
-import threading
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from visits import Visit, serve, visit
 
 #: Made by the book's own extensions while it is built.
 MADE_HERE = {"card.png", "chains.svg", "chains-phone.svg", "prose.js"}
-POLICY = "default-src 'self' 'unsafe-inline' data:"
 
 
 class Work(NamedTuple):
@@ -84,38 +80,10 @@ def test_what_the_tests_bring_along_has_a_licence_too(root: Path) -> None:
     assert all((path.parent / "LICENSE").is_file() for path in foreign)
 
 
-def violations(site: Path, pages: list[Path], browser: Any, policy: str) -> dict[str, int]:
-    """How often each page breaks a policy while it loads."""
-
-    class Strict(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-        def end_headers(self) -> None:
-            self.send_header("Content-Security-Policy", policy)
-            super().end_headers()
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Strict, directory=str(site)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    counts: dict[str, int] = collections.Counter()
-    try:
-        for path in pages:
-            page = browser.new_page()
-            page.add_init_script(
-                "window.broken = []; document.addEventListener('securitypolicyviolation', e => broken.push(e.blockedURI))"
-            )
-            page.goto(f"http://127.0.0.1:{server.server_port}/{path.relative_to(site)}")
-            page.wait_for_load_state("networkidle")
-            counts[path.name] = page.evaluate("broken.length")
-            page.close()
-    finally:
-        server.shutdown()
-    return counts
-
-
 def test_pages_satisfy_a_policy_that_lets_nothing_in_from_outside(
-    site: Path, pages: list[Path], browser: Any
+    site: Path, visits: dict[Path, Visit], browser: Any
 ) -> None:
-    assert {name: count for name, count in violations(site, pages, browser, POLICY).items() if count} == {}
+    assert {page.name: found.broken for page, found in visits.items() if found.broken} == {}
     # The count sees what breaks a policy: without scripts inside the page the theme does.
-    assert sum(violations(site, pages[:1], browser, "default-src 'self' data:").values()) > 0
+    with serve(site, "default-src 'self' data:") as address:
+        assert visit(browser, f"{address}/book/intro.html").broken > 0

@@ -97,14 +97,16 @@ def _slug(name: str, anchor: str = "") -> str:
     return "--".join(["page-" + name.replace("/", "-"), *([anchor] if anchor else [])])
 
 
-def _local(line: str, folder: str) -> str:
-    """A tag whose address is seen from the site's folder."""
+def _local(text: str, folder: str) -> str:
+    """Text whose tags, links apart, have their addresses as seen from the site's folder."""
+    tag = r'(<(?!a\b)[a-z]\w*\b[^>]*?\b(?:src|href)=")([^"]*)'
+    return re.sub(tag, lambda found: found[1] + _seen(found[2], folder), text)
 
-    def seen(found: re.Match[str]) -> str:
-        plain = "://" in found[2] or found[2].startswith(("data:", "#", "mailto:"))
-        return found[0] if plain else f'{found[1]}="{posixpath.normpath(posixpath.join(folder, found[2]))}"'
 
-    return re.sub(r'\b(src|href)="([^"]*)"', seen, line)
+def _seen(address: str, folder: str) -> str:
+    """An address within a page of a folder, seen from the site's folder."""
+    plain = "://" in address or address.startswith(("data:", "#", "mailto:"))
+    return address if plain else posixpath.normpath(posixpath.join(folder, address))
 
 
 def _rewritten(article: str, name: str, names: set[str]) -> str:
@@ -122,7 +124,7 @@ def _rewritten(article: str, name: str, names: set[str]) -> str:
         return f"<a{found[1]}"  # a file beside the book
 
     article = re.sub(r'<a\b([^>]*?\s)href="([^"]*)"', link, article)
-    article = re.sub(r"(<(?!a\b)[a-z]\w*\b[^>]*>)", lambda found: _local(found[1], folder), article)
+    article = _local(article, folder)
     own = r'(<[a-z]\w*\b[^>]*?\s)(id|for|aria-labelledby|aria-describedby|aria-controls)="([^"]+)"'
     return re.sub(own, lambda found: f'{found[1]}{found[2]}="{_slug(name, found[3])}"', article)
 
