@@ -92,6 +92,7 @@ EQUIVALENT: list[tuple[str, str, str]] = [
     ("theory", "math.log(ratio)", "both rules are exact where they meet"),
     ("theory", "0.02  ->  0.03", "both rules are exact where they meet"),
     ("theory", "-1  ->  1", "both axes of a square matrix are of a length"),
+    ("theory", "range(a + 1)  ->  range(a + 2)", "one average more, which nobody asks for"),
     ("stopping", "8  ->  9", "the grid is wide enough"),
     ("stopping", "3  ->  4", "the grid is wide enough"),
     ("stopping", "89  ->  90", "the grid is fine enough"),
@@ -187,16 +188,14 @@ def mutants(source: str) -> Iterator[tuple[int, int, str, str, types.CodeType]]:
         found = list(slips(before))
         if isinstance(parent, ast.If | ast.While) and not isinstance(before, ast.Compare | ast.UnaryOp):
             found.append(ast.UnaryOp(ast.Not(), before))
+        # A number says little without what it stands in.
+        within = isinstance(before, ast.Constant) and isinstance(parent, ast.expr)
+        old = ast.unparse(parent if within else before)
         for after in found:
             put(parent, field, index, ast.copy_location(after, before))
             code = compile(ast.fix_missing_locations(tree), "slip", "exec")
-            yield (
-                before.lineno,
-                before.end_lineno or before.lineno,
-                ast.unparse(before),
-                ast.unparse(after),
-                code,
-            )
+            new = ast.unparse(parent if within else after)
+            yield before.lineno, before.end_lineno or before.lineno, old, new, code
             put(parent, field, index, before)
 
 
@@ -253,13 +252,12 @@ class Examiner:
             chosen = {item.nodeid: item for line in range(first, last + 1) for item in by_line[line]}
             order = sorted(chosen.values() or session.items, key=lambda item: item.stash[SECONDS])
             status = in_child(lambda code=code, order=order: self._try(module, code, order))
-            found = (
-                "found" if status else "equivalent" if (self.name, before, after) in EQUIVALENT else "survive"
-            )
-            self.counts[found] += 1
-            if found == "survive":
-                self.survivors.append((first, before, after))
-                say(f"{self.name}:{first}: {before}  ->  {after}   [{len(chosen)} tests]")
+            slip = f"{before}  ->  {after}"
+            reason = why(self.name, slip)
+            self.counts["found" if status else "equivalent" if reason else "survive"] += 1
+            if not status:
+                self.survivors.append((first, slip, reason))
+                say(f"{self.name}:{first}: {slip}   [{len(chosen)} tests]")
         say(f"{self.name} {dict(self.counts)}, {time.monotonic() - began:.0f} s")
         return True
 
@@ -293,10 +291,9 @@ class Examiner:
         return 0 if all(run(item) for item in items) else 1
 
 
-def why(module: str, before: str, after: str) -> str:
+def why(module: str, slip: str) -> str:
     """Reason why a slip changes nothing, or empty."""
-    text = f"{before}  ->  {after}"
-    return next((reason for name, part, reason in EQUIVALENT if name == module and part in text), "")
+    return next((reason for name, part, reason in EQUIVALENT if name == module and part in slip), "")
 
 
 def page(results: dict[str, dict[str, Any]]) -> str:
