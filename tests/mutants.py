@@ -419,7 +419,9 @@ _ALL = [
     Mutant(
         "lab.catalogues.catalogue",
         "takes the easy tasks for the hard ones",
-        lambda right: lambda *args: (found := right(*args)) and replace(found, hard=~found.hard),
+        lambda right: (
+            lambda *args, **named: (found := right(*args, **named)) and replace(found, hard=~found.hard)
+        ),
     ),
     Mutant(
         "prompts.TaskMixture",

@@ -102,7 +102,9 @@ NOT_LENGTHS: Bad = [
     (7, "got 7"),
 ]
 NOT_TASKS += [([EYE, value], got) for value, got in NOT_COVARIANCE] + [
-    ([EYE, diagonal(1, 1)], "tasks[1] has d=2")
+    ([EYE, diagonal(1, 1)], "tasks[1] has d=2"),
+    (torch.stack([EYE, diagonal(1, -0.25, 1)]), "tasks[1] must be positive semi-definite"),
+    (torch.stack([EYE, EYE + diagonal(1, 1, 0).roll(1, 0)]), "tasks[1] must be symmetric"),
 ]
 MIXTURE = {"tasks": [EYE, EYE], "probs": [0.5, 0.5], "lengths": [5, 9]}
 NOT_MIXTURE = {"tasks": NOT_TASKS, "probs": NOT_PROBABILITIES, "lengths": NOT_LENGTHS}

@@ -239,12 +239,19 @@ def covariance(name: str, value: Any, batch: bool = False) -> Tensor:
     slack = 64 * torch.finfo(cov.dtype).eps * scale * cov.shape[-1]
     gap = (cov - cov.mT).abs().amax((-1, -2))
     if (gap > slack).any():
-        raise ValueError(f"{name} must be symmetric, got a largest asymmetry of {gap.max().item():.3g}")
+        raise ValueError(
+            f"{_worst(name, gap)} must be symmetric, got a largest asymmetry of {gap.max().item():.3g}"
+        )
     lowest = torch.linalg.eigvalsh(cov.double())[..., 0]
     if (lowest < -slack).any():
-        least = lowest.min().item()
-        raise ValueError(f"{name} must be positive semi-definite, got a smallest eigenvalue of {least:.3g}")
+        where, least = _worst(name, -lowest), lowest.min().item()
+        raise ValueError(f"{where} must be positive semi-definite, got a smallest eigenvalue of {least:.3g}")
     return cov
+
+
+def _worst(name: str, faults: Tensor) -> str:
+    """The name of a matrix, or of the worst of a batch of them."""
+    return f"{name}[{int(faults.argmax())}]" if faults.dim() else name
 
 
 def rows(name: str, value: Any) -> Tensor:

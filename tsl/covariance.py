@@ -91,7 +91,6 @@ def wishart(
         Symmetric, positive semi-definite, with mean `cov`.
     """
     cov = _validate.covariance("cov", cov, batch=True)
-    root = _root(cov)
     one = not isinstance(m, Sequence) and not getattr(m, "ndim", 0)
     given = [m] if one or isinstance(m, str) else _validate.sequence("m", m, "length")
     lengths = [_validate.positive_int("m", length) for length in given]
@@ -99,13 +98,18 @@ def wishart(
         raise ValueError(f"m must hold a length for each of {len(cov)} covariances, got {m!r}")
     size = _validate.positive_int("size", size)
     _validate.generator("generator", generator)
+    half = _bartlett(cov, lengths, size, generator)
+    gram = half @ half.mT / torch.tensor(lengths, dtype=cov.dtype, device=cov.device)[:, None, None, None]
+    return gram[0] if one else gram
+
+
+def _bartlett(cov: Tensor, lengths: Sequence[int], size: int, generator: torch.Generator | None) -> Tensor:
+    """Halves H of shape (C, size, d, min(d, max m)) with H Hᵀ = X Xᵀ in law, X of m features: H = R T, as in `wishart`."""
     d, rank = cov.shape[-1], min(cov.shape[-1], max(lengths))
     kind: dict[str, Any] = {"dtype": cov.dtype, "device": cov.device}
-    count = torch.tensor(lengths, **kind)[:, None, None]  # (C, 1, 1), over draws and columns
-    freedom = (count - torch.arange(rank, **kind)).expand(-1, size, -1)
+    freedom = torch.tensor(lengths, **kind)[:, None, None] - torch.arange(rank, **kind)
+    freedom = freedom.expand(-1, size, -1)
     factor = _draw.normal((len(lengths), size, d, rank), generator, cov).tril(-1)
     chi_square = 2 * _draw.gamma(freedom.clamp(min=1) / 2, generator)
     torch.diagonal(factor, dim1=-2, dim2=-1).copy_(chi_square.sqrt())
-    half = root.unsqueeze(-3) @ (factor * (freedom > 0).unsqueeze(-2))  # m features span m columns
-    gram = half @ half.mT / count[..., None]
-    return gram[0] if one else gram
+    return _root(cov).unsqueeze(-3) @ (factor * (freedom > 0).unsqueeze(-2))  # m features span m columns

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tsl import _draw, _validate
-from tsl.covariance import square_root
+from tsl.covariance import _root
 
 #: Draws (size, n, d) features: `size` prompts of `n` each.
 Draw = Callable[[int, int, torch.Generator | None], Tensor]
@@ -61,7 +62,7 @@ def gaussian(cov: Float[Tensor, "d d"]) -> Law:
 
 
 def _gaussian(cov: Tensor) -> Law:
-    return _elliptical(cov, 1.0, lambda shape, generator: None)
+    return _elliptical(cov, 1.0)
 
 
 def student(cov: Float[Tensor, "d d"], dof: float) -> Law:
@@ -81,34 +82,50 @@ def student(cov: Float[Tensor, "d d"], dof: float) -> Law:
     if not dof > 2:
         raise ValueError(f"dof must be above 2, or the law has no covariance, got {dof!r}")
 
-    def scale(shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-        half = torch.full(shape, dof / 2, dtype=cov.dtype, device=cov.device)
-        return torch.sqrt((dof / 2 - 1) / _draw.gamma(half, generator))
-
-    return _elliptical(cov, (dof - 2) / (dof - 4) if dof > 4 else float("inf"), scale)
+    kappa = (dof - 2) / (dof - 4) if dof > 4 else float("inf")
+    return _elliptical(cov, kappa, partial(_student_scale, dof, cov))
 
 
-def _elliptical(cov: Tensor, kappa: float, scale: Callable[..., Tensor | None]) -> Law:
+def _elliptical(cov: Tensor, kappa: float, stretch: Callable[..., Tensor] | None = None) -> Law:
+    """The law of s z, z ~ N(0, cov), with a scale s that `stretch` draws for a shape; none is Gaussian."""
     second = cov.double()
+    parts = partial(_fourth, second, kappa), partial(_features, cov, stretch), partial(_hard, second, kappa)
+    return Law(second, *parts, kappa)
 
-    def fourth(middle: Tensor) -> Tensor:
-        if kappa == float("inf"):
-            raise ValueError("dof must be above 4 for a prediction: the law has no fourth moment")
-        return kappa * (second @ (middle + middle.mT) @ second + torch.trace(middle @ second) * second)
 
-    def draw(size: int, n: int, generator: torch.Generator | None) -> Tensor:
-        x = _draw.normal((size, n, len(cov)), generator, cov) @ square_root(cov)
-        stretch = scale((size, n, 1), generator)
-        return x if stretch is None else x * stretch
+def _fourth(second: Tensor, kappa: float, middle: Tensor) -> Tensor:
+    _predictable(kappa)
+    return kappa * (second @ (middle + middle.mT) @ second + torch.trace(middle @ second) * second)
 
-    def hard() -> Tensor:
-        if kappa == float("inf"):
-            raise ValueError("dof must be above 4 for a prediction: the law has no fourth moment")
-        spectrum = torch.linalg.eigvalsh(second).flip(0)
-        floor = len(cov) * torch.finfo(second.dtype).eps * spectrum[0]
-        return torch.where(spectrum > floor, kappa * (2 + spectrum.sum() / spectrum) - 1, torch.inf)
 
-    return Law(second, fourth, draw, hard, kappa)
+def _features(
+    cov: Tensor,
+    stretch: Callable[..., Tensor] | None,
+    size: int,
+    n: int,
+    generator: torch.Generator | None,
+) -> Tensor:
+    x = _draw.normal((size, n, len(cov)), generator, cov) @ _root(cov)
+    return x if stretch is None else x * stretch((size, n, 1), generator)
+
+
+def _hard(second: Tensor, kappa: float) -> Tensor:
+    _predictable(kappa)
+    spectrum = torch.linalg.eigvalsh(second).flip(0)
+    floor = len(second) * torch.finfo(second.dtype).eps * spectrum[0]
+    return torch.where(spectrum > floor, kappa * (2 + spectrum.sum() / spectrum) - 1, torch.inf)
+
+
+def _predictable(kappa: float) -> None:
+    if kappa == float("inf"):
+        raise ValueError("dof must be above 4 for a prediction: the law has no fourth moment")
+
+
+def _student_scale(
+    dof: float, like: Tensor, shape: tuple[int, ...], generator: torch.Generator | None
+) -> Tensor:
+    half = torch.full(shape, dof / 2, dtype=like.dtype, device=like.device)
+    return torch.sqrt((dof / 2 - 1) / _draw.gamma(half, generator))
 
 
 def rows(x: Float[Tensor, "N d"], jitter: float = 0.0) -> Law:

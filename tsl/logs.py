@@ -200,10 +200,11 @@ def _rows(
         table[list(groups)].add_prefix("group:")
     )
     warnings = []
-    for name, bad in (("question", rows["question"] == ""), ("grade", rows["kind"] == "")):
+    for name, column in (("question", "question"), ("grade", "kind")):
+        bad = rows[column] == ""
         for (model, benchmark), count in rows[bad].groupby(["model", "benchmark"], sort=False).size().items():
             warnings.append(Warned(model, benchmark, f"{_many(count, 'row')} without a {name} left out"))
-        rows = rows[~bad.reindex(rows.index)]
+        rows = rows[~bad]
     if rows.empty:
         raise ValueError(f"column {found['correct']!r} must hold grades, got none")
     return rows, warnings

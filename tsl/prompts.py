@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tsl import _draw, _validate, laws
-from tsl.covariance import wishart
+from tsl.covariance import _bartlett
 from tsl.laws import Law
 
 
@@ -128,28 +128,27 @@ def sample_moments(
 ) -> Moments:
     """Draw the moments of prompts as `sample_prompts` would have: without the features if these are Gaussian, whatever m is.
 
-    Given the features, Xᵀε/m with ε ~ N(0, σ²I) is N(0, σ²Σ̂/m), so that Σ̂ and w* suffice. Other laws are drawn
-    a part at a time, so that memory need not hold all the features.
+    Given the features, Xᵀε/m with ε ~ N(0, σ²I) is N(0, σ²Σ̂/m), as is (σ/m) H ε for any H with HHᵀ = XᵀX: Bartlett's
+    half of `covariance.wishart` does for both. Other laws are drawn a part at a time, so that memory need not hold all
+    the features.
     """
     law = laws.of("law", law)
     m, size = _validate.positive_int("m", m), _validate.positive_int("size", size)
     noise = _validate.non_negative("noise", noise)
+    _validate.generator("generator", generator)
     if law.kappa != 1:
         part = max(1, _ELEMENTS // (m * law.d))
         starts = range(0, size, part)
         return join(
             [sample_prompts(law, m, min(part, size - at), noise, generator).moments() for at in starts]
         )
-    gram = wishart(law.second, m, size, generator)
+    half = _bartlett(law.second, [m], size, generator)[0]
+    gram = half @ half.mT / m
     w = _draw.normal((size, law.d), generator, gram)
     cross = torch.einsum("bij,bj->bi", gram, w)
     if noise:
-        # Any F with F Fᵀ = Σ̂ will do; the eigendecomposition also covers singular Σ̂ (m < d).
-        spectrum, vectors = torch.linalg.eigh(gram)
-        white = _draw.normal(w.shape, generator, gram)
-        cross = cross + noise / m**0.5 * torch.einsum(
-            "bij,bj->bi", vectors, spectrum.clamp(min=0).sqrt() * white
-        )
+        white = _draw.normal((size, half.shape[-1]), generator, gram)
+        cross = cross + noise / m * torch.einsum("bij,bj->bi", half, white)
     return Moments(gram, cross, w)
 
 

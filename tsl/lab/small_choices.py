@@ -129,11 +129,8 @@ def descend(
         losses = []
         for cov, n in tasks:
             prompts = sample_prompts(cov, n, batch // len(tasks), generator=generator)
-            embedding = lsa.embed(prompts)
-            target = torch.cat([torch.zeros_like(embedding[:, : model.d + 1, -1]), prompts.w], 1)
-            answer = model.answer(embedding)
-            flag = (answer[:, -1] - 1).square()
-            losses.append(((answer[:, :-1] - target).square().sum(1) + flag).mean() / 2)
+            answer = model.answer(lsa.embed(prompts))
+            losses.append((answer - lsa._target(prompts)).square().sum(1).mean() / 2)
         loss = torch.stack(losses).mean()
         optimizer.zero_grad()
         loss.backward()
