@@ -14,6 +14,8 @@ import pretend
 import pytest
 
 os.environ.pop("TSL_PROFILE", None)  # a profile left over in the shell must not change what is tested
+# Chapters run beside the tests: a second thread would wait, busily, for the core that they have.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The same examples every time, and no verdict by the clock: a slow machine is not a wrong formula.
 hypothesis.settings.register_profile("tsl", deadline=None, derandomize=True, print_blob=False)
 hypothesis.settings.load_profile("tsl")
