@@ -205,13 +205,9 @@ def peaks() -> list[Row]:
 
 def number(value: float) -> str:
     """Two digits, and a share of less than a thousandth as it is."""
-    return (
-        f"{value:.0f}"
-        if abs(value) >= 20
-        else f"{value:.2g}"
-        if abs(value) >= 0.095
-        else f"{round(value, 2) + 0.0:.2f}"
-    )
+    if abs(value) >= 0.095:
+        return f"{value:.0f}" if abs(value) >= 20 else f"{value:.2g}"
+    return f"{round(value, 2) + 0.0:.2f}"  # no minus before a zero
 
 
 def table(runs: int) -> str:

@@ -92,7 +92,8 @@ EQUIVALENT: list[tuple[str, str, str]] = [
     ("theory", "math.log(ratio)", "both rules are exact where they meet"),
     ("theory", "0.02  ->  0.03", "both rules are exact where they meet"),
     ("theory", "-1  ->  1", "both axes of a square matrix are of a length"),
-    ("theory", "range(a + 1)  ->  range(a + 2)", "one average more, which nobody asks for"),
+    ("theory", "1  ->  2  in  a + 1", "one average more, which nobody asks for"),
+    ("theory", "in  torch.where(unit > 0, unit, 1)", "a feature that never varies is zero in any unit"),
     ("stopping", "8  ->  9", "the grid is wide enough"),
     ("stopping", "3  ->  4", "the grid is wide enough"),
     ("stopping", "89  ->  90", "the grid is fine enough"),
@@ -172,8 +173,8 @@ def places(tree: ast.AST) -> Iterator[tuple[ast.AST, str, int | None]]:
             yield from places(child)
 
 
-def mutants(source: str) -> Iterator[tuple[int, int, str, str, types.CodeType]]:
-    """First and last line, the expression before and after, and the code of the changed module."""
+def mutants(source: str) -> Iterator[tuple[int, int, str, types.CodeType]]:
+    """First and last line, the slip (an expression before and after), and the code of the changed module."""
     tree = ast.parse(source)
 
     def put(parent: ast.AST, field: str, index: int | None, new: ast.expr) -> None:
@@ -190,12 +191,12 @@ def mutants(source: str) -> Iterator[tuple[int, int, str, str, types.CodeType]]:
             found.append(ast.UnaryOp(ast.Not(), before))
         # A number says little without what it stands in.
         within = isinstance(before, ast.Constant) and isinstance(parent, ast.expr)
-        old = ast.unparse(parent if within else before)
+        place = f"  in  {ast.unparse(parent)}" if within else ""
         for after in found:
             put(parent, field, index, ast.copy_location(after, before))
             code = compile(ast.fix_missing_locations(tree), "slip", "exec")
-            new = ast.unparse(parent if within else after)
-            yield before.lineno, before.end_lineno or before.lineno, old, new, code
+            slip = f"{ast.unparse(before)}  ->  {ast.unparse(after)}{place}"
+            yield before.lineno, before.end_lineno or before.lineno, slip, code
             put(parent, field, index, before)
 
 
@@ -243,8 +244,8 @@ class Examiner:
             for line in item.stash[LINES]:
                 by_line[line].append(item)
         began = time.monotonic()
-        for first, last, before, after, code in mutants(path.read_text(encoding="utf-8")):
-            if first < self.start or (self.only and f"{before}  ->  {after}" not in self.only):
+        for first, last, slip, code in mutants(path.read_text(encoding="utf-8")):
+            if first < self.start or (self.only and slip not in self.only):
                 continue
             if time.monotonic() - began > self.seconds:
                 self.counts["not tried"] += 1
@@ -252,7 +253,6 @@ class Examiner:
             chosen = {item.nodeid: item for line in range(first, last + 1) for item in by_line[line]}
             order = sorted(chosen.values() or session.items, key=lambda item: item.stash[SECONDS])
             status = in_child(lambda code=code, order=order: self._try(module, code, order))
-            slip = f"{before}  ->  {after}"
             reason = why(self.name, slip)
             self.counts["found" if status else "equivalent" if reason else "survive"] += 1
             if not status:

@@ -12,6 +12,7 @@ import hypothesis
 import jaxtyping
 import pretend
 import pytest
+from visits import POLICY, Visit, serve, visit
 
 os.environ.pop("TSL_PROFILE", None)  # a profile left over in the shell must not change what is tested
 # Chapters run beside the tests: a second thread would wait, busily, for the core that they have.
@@ -133,16 +134,12 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def served(site: Path) -> Iterator[str]:
     """Address of a server of the site."""
-    import visits
-
-    with visits.serve(site) as address:
+    with serve(site) as address:
         yield address
 
 
 @pytest.fixture(scope="session")
-def visits(site: Path, pages: list[Path], browser: Any) -> dict[Path, Any]:
+def visits(site: Path, pages: list[Path], browser: Any) -> dict[Path, Visit]:
     """What came of opening each page for the first time, under a policy that lets nothing in from outside."""
-    from visits import POLICY, serve, visit
-
     with serve(site, POLICY) as address:
         return {page: visit(browser, f"{address}/{page.relative_to(site)}") for page in pages}
