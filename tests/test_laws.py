@@ -163,11 +163,12 @@ def test_cot_error_starts_at_d_and_tends_to_the_limit():
     assert error[0].item() == pytest.approx(3)
 
 
-def test_cot_error_beyond_one_step_misses_only_second_order():
-    """The gap to the exact mean over all prompts must fall as 1/m²: by four when m doubles."""
+@pytest.mark.parametrize("turn", [[[1.0, 0.0], [0.0, 1.0]], [[1.3, 0.6], [-0.5, 1.5]]])
+def test_cot_error_beyond_one_step_misses_only_second_order(turn):
+    """The gap to the exact mean over all prompts must fall as 1/m²: by four when m doubles, whatever Γ commutes with."""
     x = skewed_rows(count=3, d=2, seed=4) / 3
     law = laws.rows(x)
-    gamma = theory.gamma(law, 8)
+    gamma = theory.gamma(law, 8) @ torch.tensor(turn, dtype=torch.float64)
     gaps = []
     for m in (96, 192):  # long prompts, or the second order hides what is wrong with the first
         # 3 rows: prompts are counts (c0, c1, c2), multinomial.
