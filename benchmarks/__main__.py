@@ -131,16 +131,25 @@ def decoder() -> list[Row]:
     data = prompts.sample_prompts(torch.eye(20), 40, 8, generator=lsa_cot.generator())
     start = torch.zeros(8, 1, 20)
 
-    def step() -> None:
-        (model(data, start)[:, 0] - data.w).square().mean().backward()
+    def descend(answers: torch.Tensor) -> None:
+        (answers - data.w[:, None]).square().mean().backward()
 
-    rate = 6 * model.size * 8 * 81 / seconds(step, 1.0)
+    # Examples pass all weights but those of the last block that only an answer needs.
+    idle = 80 * 9 * model.config.width**2
+    rate = 6 * 8 * (81 * model.size - idle) / seconds(lambda: descend(model(data, start)), 1.0)
+    apart = seconds(lambda: descend(model(data, model.think(data, 3))), 1.0)
+    together = seconds(lambda: descend(model.rollout(data, 4)), 1.0)
     rows: list[Row] = [
         (
             "decoder's step, 9.6 M weights, fp32, share of the rate of a matrix product",
             [rate / product_rate(torch.float32)],
             "",
-        )
+        ),
+        (
+            "training step on chains of four, thinking and learning apart over `rollout`",
+            [apart / together],
+            "",
+        ),
     ]
     try:
         from benchmarks import gpt as peers

@@ -543,10 +543,10 @@ _ALL = [
         "gpt._visible",
         "in training no estimate sees those before it",
         lambda right: (
-            lambda new, total, prefix, device: (
-                right(new, total, prefix, device)
+            lambda new, total, device: (
+                right(new, total, device)
                 & (
-                    (torch.arange(total) < prefix)
+                    (torch.arange(total) < total - new)
                     | (torch.arange(total) == torch.arange(total - new, total)[:, None])
                 )
             )

@@ -81,12 +81,66 @@ def test_a_block_without_prefix_is_causal_at_every_position(attention):
         assert not touched[position + 1 :].any()
 
 
-def test_a_prefix_is_seen_whole_and_sees_nothing_after_it():
+def test_a_block_that_is_not_causal_sees_every_position_from_each():
     block = gpt.Block(16, 4)
     h = torch.randn(1, 6, 16, generator=torch.Generator().manual_seed(2), requires_grad=True)
-    for position in range(4):
-        (seen,) = torch.autograd.grad(block(h, prefix=4)[0, position].sum(), h)
-        assert (seen[0].abs().sum(-1) > 0).tolist() == [True] * 4 + [False] * 2
+    for position in range(6):
+        (seen,) = torch.autograd.grad(block(h, causal=False)[0, position].sum(), h)
+        assert (seen[0].abs().sum(-1) > 0).all()
+
+
+def by_hand(thinker: gpt.WeightGPT, prompts: Prompts, chain: torch.Tensor) -> torch.Tensor:
+    """The last answers of one pass over the whole sequence, with the mask and the attention written out."""
+    examples = thinker.tokens(prompts)
+    columns = torch.cat([examples, thinker._estimates(chain)], 1)
+    T, n = columns.shape[1], examples.shape[1]
+    pairs = thinker.config.encoding == "pairs"
+    sees = torch.tensor([[s <= t or (pairs and s < n and t < n) for s in range(T)] for t in range(T)])
+    h = thinker.read_in(columns)
+    if not pairs:
+        h = h + thinker.position.weight[:T]
+    for block in thinker.blocks:
+        heads = [
+            part.unflatten(-1, (thinker.config.heads, -1)).transpose(1, 2)
+            for part in block.attention.qkv(block.norm_attention(h)).chunk(3, -1)
+        ]
+        scores = heads[0] @ heads[1].mT / heads[0].shape[-1] ** 0.5
+        if thinker.config.attention == "softmax":
+            weights = scores.masked_fill(~sees, -torch.inf).softmax(-1)
+        else:
+            weights = scores * sees / sees.sum(1, keepdim=True)
+        h = h + block.attention.out((weights @ heads[2]).transpose(1, 2).flatten(2))
+        h = h + block.mlp(block.norm_mlp(h))
+    return thinker.read_out(thinker.norm(h[:, n:]))
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@settings(max_examples=8, deadline=None)
+@given(n=st.integers(1, 8), steps=st.integers(1, 5))
+def test_a_pass_equals_attention_written_out_and_a_rollout_a_pass_over_its_own_chain(
+    encoding, attention, n, steps
+):
+    thinker, prompts = model(encoding, attention), some_prompts(n, seed=n)
+    chain = thinker.think(prompts, steps - 1)
+    answers = {
+        "by hand": by_hand(thinker, prompts, chain),
+        "pass": thinker(prompts, chain),
+        "rollout": thinker.rollout(prompts, steps),
+    }
+    slopes = {}
+    for name, answer in answers.items():
+        torch.testing.assert_close(answer, answers["by hand"], rtol=1e-4, atol=1e-4)
+        error = (answer - prompts.w[:, None]).square().sum()
+        slopes[name] = torch.cat(
+            [
+                slope.flatten()
+                for slope in torch.autograd.grad(error, list(thinker.parameters()), allow_unused=True)
+                if slope is not None
+            ]
+        )
+        gap = (slopes[name] - slopes["by hand"]).norm() / slopes["by hand"].norm()
+        assert gap < 1e-4
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)

@@ -185,6 +185,25 @@ def test_cot_error_beyond_one_step_misses_only_second_order(turn):
     assert theory.cot_error(gamma, law, 96, 0).tolist() == [2]
 
 
+@pytest.mark.parametrize("d", [2, 3])
+def test_the_first_order_in_1_over_m_is_half_the_second_derivative_along_each_row(d):
+    """Of ‖(T − AE)^k‖² in E = x xᵀ − Σ, averaged over the rows: no expansion of ours, and a Γ that commutes with nothing."""
+    x = skewed_rows(count=5 * d, d=d, seed=d) / 3
+    law = laws.rows(x)
+    gamma = theory.gamma(law, 8) @ (torch.eye(d) + 0.5 * torch.ones(d, d).triu(1)).double()
+    inverse = torch.linalg.inv(gamma)
+
+    def error(share, row, k):
+        moved = law.second + share * (torch.outer(row, row) - law.second)
+        return torch.linalg.matrix_power(torch.eye(d) - inverse @ moved, k).square().sum()
+
+    curvature = torch.func.grad(torch.func.grad(error))
+    start = torch.zeros((), dtype=torch.float64)
+    for k, found in enumerate(theory.cot_error(gamma, law, 50, 6).tolist()):
+        first = sum(curvature(start, row, k).item() for row in x) / len(x) / 2 / 50
+        assert found == pytest.approx(error(start, x[0], k).item() + first, rel=1e-9)
+
+
 def test_label_noise_adds_its_share_to_gamma():
     law = laws.rows(skewed_rows(count=40))
     gap = theory.gamma(law, 8, noise=1.5) - theory.gamma(law, 8)

@@ -149,7 +149,7 @@ def test_draws_are_even_over_difficulty(gcd):
 def test_the_cache_changes_nothing():
     model = small()
     tokens = torch.randint(0, 15, (3, 14), generator=generator())
-    caches = [chargpt.Cache(14) for _ in model.blocks]
+    caches = [chargpt.Cache() for _ in model.blocks]
     steps = [model(tokens[:, :5], caches)] + [model(tokens[:, t : t + 1], caches) for t in range(5, 14)]
     torch.testing.assert_close(torch.cat(steps, 1), model(tokens))
 
@@ -235,7 +235,7 @@ class Euclid(CharGPT):
         start = caches[0].length
         self.text = tokens if start == 0 else torch.cat([self.text[:, :start], tokens], 1)
         for cache in caches:
-            cache.length = start + tokens.shape[1]
+            cache.extend(*2 * [torch.zeros(1, 1, tokens.shape[1], 1)])
         logits = torch.zeros(*tokens.shape, 15)
         for row, line in enumerate(map(spell, self.text)):
             logits[row, -1, self.following(line)] = 1.0

@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import time
+import warnings
 from pathlib import Path
 
 import distributed
@@ -106,6 +107,19 @@ def test_processes_and_dask_make_the_same_records_though_a_worker_dies(tmp_path)
         assert {k: v for k, v in ours.items() if k not in fleeting} == {
             k: v for k, v in theirs.items() if k not in fleeting
         }
+
+
+def test_a_process_that_grows_is_replaced_without_a_word(tmp_path):
+    def greedy(settings):
+        vars(json).setdefault("kept", []).append(b"x" * 350_000_000)  # more than a worker may grow
+        time.sleep(1.1)  # it is looked at once a second
+        return {"value": os.getpid()}
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = records.sweep(greedy, points(tmp_path / "log", 6), workers=2)
+    assert len({record["result"]["value"] for record in found}) > 2, "none was replaced: nothing was tested"
+    assert said == []
 
 
 def test_a_cluster_of_one_worker_does_the_work_and_may_lose_it_midway(tmp_path):

@@ -11,7 +11,15 @@ from tsl.press import seeds
 
 def measured(verdict: str, as_expected: bool, *values: float) -> dict[str, object]:
     checks = [
-        {"label": f"n{i}", "role": "claim", "measured": value, "passes_if": f"≤ {i}", "passed": value <= i}
+        {
+            "label": f"n{i}",
+            "role": "claim",
+            "measured": value,
+            "interval": "",
+            "predicted": "",
+            "passes_if": f"≤ {i}",
+            "passed": value <= i,
+        }
         for i, value in enumerate(values)
     ]
     return {"verdict": verdict, "as_expected": as_expected, "checks": checks}
@@ -27,6 +35,26 @@ def test_a_record_holds_every_number_of_every_seed_and_names_the_flips():
     assert gathered["C1"]["checks"][1]["measured"] == [0.5, 2.5]
     assert gathered["C1"]["checks"][1]["passed"] == [True, False]
     assert seeds.flips({"claims": gathered}) == ["C1"]
+
+
+@pytest.mark.parametrize("profile", ["ci", "laptop"])
+def test_a_record_that_was_edited_is_refused(profile, tmp_path, monkeypatch, refuses):
+    record = seeds.read(profile)
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    for change in ("number", "no digest", "no record", "none"):
+        altered = json.loads(json.dumps(record))
+        check = altered["claims"]["C3"]["checks"][-1]
+        if change == "number":
+            check["measured"][1] = float(check["measured"][1]) * 1.0005  # less than any tolerance
+        elif change == "no digest":
+            del altered["digest"]
+        text = "[]" if change == "no record" else json.dumps(altered)
+        if change != "none":
+            paths.write_whole(seeds.record_of(profile), text)
+        else:
+            seeds.record_of(profile).unlink()
+        with refuses(rf"seeds-{profile}.json must be"):
+            seeds.read(profile)
 
 
 def test_checks_that_differ_from_seed_to_seed_are_refused():

@@ -250,6 +250,13 @@ def test_edge_tends_to_the_population_for_long_prompts_and_is_zero_without_featu
     assert theory.spectrum_edge(gamma, torch.zeros_like(cov), 5) == 0
 
 
+def test_the_edge_of_features_in_single_precision_is_found_in_double():
+    gamma, cov = (
+        matrix.float() for matrix in (theory.gamma(turned([1.0, 0.3], 1), 10), turned([0.5, 0.4], 2))
+    )
+    assert theory.spectrum_edge(gamma, cov, 5) == theory.spectrum_edge(gamma.double(), cov.double(), 5)
+
+
 def test_overthinking_means_that_the_error_grows_without_limit():
     train, test = covariance.power_law(10, 1.0), torch.eye(10, dtype=torch.float64)
     for n, expected in ((1, False), (3, False), (10, True), (30, True)):
@@ -397,6 +404,8 @@ def test_what_overflows_is_infinite_and_not_unknown():
     assert len(curve) == 10
     assert curve[1].item() == pytest.approx(theory.direct_error(1e-30 * eye, eye + 0.1, 5))
     assert (curve == math.inf).tolist() == [False] * 6 + [True] * 4
+    one = torch.diag(torch.tensor([1e-30, 1.0, 1.0], dtype=torch.float64))  # the others go on converging
+    assert theory.cot_error(one, eye, 5, 9).isinf().tolist() == [False] * 6 + [True] * 4
     assert theory.marchenko_pastur_error(1.0, 0.1, 10**4) == math.inf
 
 

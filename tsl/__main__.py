@@ -1,11 +1,17 @@
-"""``python -m tsl``: see `tsl.cli`."""
+"""``python -m tsl``, and the command ``tsl``: see `tsl.cli`."""
 
 import sys
 
-try:
-    from tsl.cli import main
 
-    status = main()
-except KeyboardInterrupt:  # before the command had begun
-    status = 130
-sys.exit(status)
+def run() -> int:
+    """Run the command line; an interrupt while Python still reads it is one, too."""
+    try:
+        from tsl.cli import main
+
+        return main()
+    except KeyboardInterrupt:  # before the command had begun
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(run())

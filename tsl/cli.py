@@ -10,8 +10,10 @@ import http.server
 import importlib
 import io
 import json
+import os
 import re
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +26,8 @@ from tsl import paths, texts, versions
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status (0 well, 1 something failed, 2 wrong arguments, 130 interrupted)."""
+    # Where output is closed (`>&-`), Python has no stream at all.
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without a sign for π shows another
@@ -40,6 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted: what was finished is kept", err=True)
         return 130
+    except OSError as problem:  # a full disk, a folder that may not be written to, an output that is closed
+        with contextlib.suppress(OSError):
+            click.echo(f"Error: {problem}", err=True)
+        return 1
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -74,9 +82,17 @@ def _running() -> Any:
             raise click.ClickException(
                 f"another build is at work in {paths.BUILD}: wait until it ends"
             ) from None
-        for left in paths.EXECUTED.rglob(".*.partial"):  # of a build that was killed
-            left.unlink(missing_ok=True)
+        _sweep_up()
         yield
+
+
+def _sweep_up() -> None:
+    """Remove what a run that was killed has left half written; outside the build folder another may be at work just now."""
+    for folder in (paths.BUILD, paths.NOTEBOOKS, paths.BOOK, paths.RESULTS, paths.CHECKPOINTS):
+        for left in folder.rglob(".*.partial"):
+            with contextlib.suppress(FileNotFoundError):
+                if folder == paths.BUILD or time.time() - left.stat().st_mtime > 600:
+                    left.unlink()
 
 
 _DEVICE = click.option("--device", default="cpu", help="where tensors live: cpu, cuda or cuda:N")
@@ -88,7 +104,7 @@ def _settings(command: Callable[..., int]) -> Callable[..., int]:
 
     @click.option("--profile", default="laptop", help="size of the experiments: ci, laptop or paper")
     @_DEVICE
-    @click.option("--seed", type=click.IntRange(min=0), default=0, help="root of all random streams")
+    @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="root of all random streams")
     @functools.wraps(command)
     def checked(profile: str, device: str, seed: int, **options: Any) -> int:
         from tsl.press.chapters import Settings
@@ -168,7 +184,7 @@ def verify(profile: str, seeds: str) -> int:
 
     if not re.fullmatch(r"\d+(,\d+)*", seeds):
         raise click.UsageError(f"seeds must look like 0,1,2, got {seeds!r}")
-    with _running():
+    with _running(), _arguments():
         rows, problems = press.again(Settings(profile), [int(seed) for seed in seeds.split(",")])
     click.echo(press.lines(rows))
     for problem in problems:
@@ -187,6 +203,9 @@ def verify(profile: str, seeds: str) -> int:
 @_settings
 def figure(settings: Any, name: str | None, listed: bool, out: Path | None) -> int:
     """Draw one figure of the book, NAME, anew: run its chapter as far as it, and write it to a file."""
+    # It is drawn in this process: neither a person's backend nor a profile in the environment has a say.
+    os.environ["MPLBACKEND"] = "Agg"
+    os.environ.pop("TSL_PROFILE", None)
     from tsl.press import inline
 
     if listed or not name:
@@ -199,7 +218,6 @@ def figure(settings: Any, name: str | None, listed: bool, out: Path | None) -> i
     with _arguments():
         if out.suffix not in (".svg", ".png", ".pdf"):
             raise ValueError(f"out must end with .svg, .png or .pdf, got {str(out)!r}")
-        mpl.use("Agg")
         drawn = inline.drawn(name, settings)
     written = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": name}):  # the same numbers, the same file
@@ -222,9 +240,12 @@ def claims(ids: Sequence[str]) -> int:
 
     from tsl import claims as ledger
 
-    rows = ledger.load()
-    committed = (source.with_suffix(".ipynb") for source in versions.chapters())
-    found = ledger.collect(nbformat.read(path, as_version=4) for path in committed if path.exists())
+    try:
+        rows = ledger.load()
+        committed = (source.with_suffix(".ipynb") for source in versions.chapters())
+        found = ledger.collect(nbformat.read(path, as_version=4) for path in committed if path.exists())
+    except (ValueError, KeyError, AttributeError) as problem:  # no ledger, or a notebook that is none
+        raise click.ClickException(f"the ledger cannot be read: {problem}") from None
     unknown = [name for name in ids if name not in rows]
     if unknown:
         raise click.UsageError(f"claims must be among {', '.join(rows)}, got {', '.join(unknown)}")

@@ -89,6 +89,7 @@ def new(
     if width is None:
         width = 5.6 if cols == 1 else 7.6
     _validate.positive("width", width)
+    mpl.rcdefaults()  # whatever a matplotlibrc of one's own says
     mpl.rcParams.update(_STYLE)  # legends and colour bars added later must find it too
     size = (width, height * rows)
     return plt.subplots(rows, cols, figsize=size, dpi=144, FigureClass=_Picture, **kwargs)

@@ -16,6 +16,7 @@ choice) the examples see each other, so that their order cannot matter, and the 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -36,33 +37,30 @@ Encoding = Literal["pairs", "interleaved"]
 class Cache:
     """Keys and values of the positions one block has read, so that a new position costs one position.
 
-    Memory for `capacity` positions is taken once, at the first call.
+    A copy (`copy.copy`) goes on from there by itself.
     """
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity, self.length = capacity, 0
+    def __init__(self) -> None:
         self.keys: Tensor | None = None
         self.values: Tensor | None = None
 
+    @property
+    def length(self) -> int:
+        """Number of positions read."""
+        return 0 if self.keys is None else self.keys.shape[2]
+
     def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Append ``(B, heads, T, width/heads)`` keys and values; return all of them."""
-        end = self.length + keys.shape[2]
-        if end > self.capacity:
-            raise ValueError(f"capacity must be at least {end} positions here, got {self.capacity}")
-        if self.keys is None or self.values is None:
-            self.keys = keys.new_empty(*keys.shape[:2], self.capacity, keys.shape[3])
-            self.values = torch.empty_like(self.keys)
-        self.keys[:, :, self.length : end] = keys
-        self.values[:, :, self.length : end] = values
-        self.length = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        if self.keys is not None and self.values is not None:
+            keys, values = torch.cat([self.keys, keys], 2), torch.cat([self.values, values], 2)
+        self.keys, self.values = keys, values
+        return keys, values
 
 
-def _visible(new: int, total: int, prefix: int, device: torch.device) -> Tensor:
-    """(new, total) mask: the last ``new`` positions see their past and the whole ``prefix``."""
+def _visible(new: int, total: int, device: torch.device) -> Tensor:
+    """(new, total) mask: the last ``new`` positions see their past and themselves."""
     seen = torch.arange(total, device=device)
-    query = seen[total - new :, None]
-    return (seen <= query) | (seen < prefix)
+    return seen <= seen[total - new :, None]
 
 
 class SelfAttention(nn.Module):
@@ -81,33 +79,38 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(
-        self, h: Float[Tensor, "B T C"], cache: Cache | None = None, prefix: int = 0
+        self, h: Float[Tensor, "B T C"], cache: Cache | None = None, causal: bool = True
     ) -> Float[Tensor, "B T C"]:
         B, T, C = h.shape
-        q, k, v = self.qkv(h).view(B, T, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
+        q, k, v = self._heads(h)
         if cache is not None:
             k, v = cache.extend(k, v)
         total = k.shape[2]
-        everything = T == 1 or prefix >= total  # nothing to hide
-        causal = prefix == 0 and total == T
+        causal = causal and T > 1  # one position hides nothing
+        mask = _visible(T, total, h.device) if causal else None
         if self.attention == "softmax":
-            mask = None if everything or causal else _visible(T, total, prefix, h.device)
-            mixed = F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal and not everything)
+            square = causal and total == T  # for which there is a quicker kernel
+            mixed = F.scaled_dot_product_attention(q, k, v, None if square else mask, is_causal=square)
         else:
             scores = q @ k.mT * (C // self.heads) ** -0.5
-            if everything:
-                mixed = scores @ v / total
-            else:
-                mask = _visible(T, total, prefix, h.device)
-                mixed = (scores * mask) @ v / mask.sum(1, keepdim=True)
+            mixed = scores @ v / total if mask is None else (scores * mask) @ v / mask.sum(1, keepdim=True)
         return self.out(mixed.transpose(1, 2).reshape(B, T, C))
+
+    def remember(self, h: Float[Tensor, "B T C"], cache: Cache) -> None:
+        """Only keep keys and values: of positions whose own answer nobody asks for."""
+        cache.extend(*self._heads(h)[1:])
+
+    def _heads(self, h: Tensor) -> Tensor:
+        """Queries, keys and values (3, B, heads, T, width/heads)."""
+        B, T, C = h.shape
+        return self.qkv(h).view(B, T, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
 
 
 class Block(nn.Module):
     """One GPT-2 block: layer norm before attention and before the MLP, each added to the stream.
 
-    Position t sees positions ≤ t and, if ``prefix`` > 0, the first ``prefix`` positions whole. With a `Cache`, ``h`` holds only
-    new positions and the past comes from the cache.
+    Position t sees positions ≤ t or, unless ``causal``, all of them. With a `Cache`, ``h`` holds only new positions and the past
+    comes from the cache.
     """
 
     def __init__(self, width: int, heads: int, attention: Attention = "softmax") -> None:
@@ -120,9 +123,9 @@ class Block(nn.Module):
         )
 
     def forward(
-        self, h: Float[Tensor, "B T C"], cache: Cache | None = None, prefix: int = 0
+        self, h: Float[Tensor, "B T C"], cache: Cache | None = None, causal: bool = True
     ) -> Float[Tensor, "B T C"]:
-        h = h + self.attention(self.norm_attention(h), cache, prefix)
+        h = h + self.attention(self.norm_attention(h), cache, causal)
         return h + self.mlp(self.norm_mlp(h))
 
 
@@ -210,31 +213,54 @@ class WeightGPT(nn.Module):
         columns[:, :, 1, 0] = y
         return columns.view(B, 2 * n, 2 * d + 2)
 
-    def _stream(self, columns: Tensor, start: int, prefix: int, caches: list[Cache] | None = None) -> Tensor:
-        """Run the blocks over columns that stand at positions ``start, start + 1, …`` of the sequence."""
+    def _read_in(self, columns: Tensor, start: int) -> Tensor:
+        """Columns as the stream that the blocks read, at positions ``start, start + 1, …`` of the sequence."""
         h = self.read_in(columns.to(self.read_in.weight.dtype))
-        if self.config.encoding == "interleaved":
-            end = start + columns.shape[1]
-            if end > self.config.positions:
-                raise ValueError(
-                    f"prompt and chain need {end} positions, got positions={self.config.positions}"
-                )
-            h = h + self.position.weight[start:end]
-        for i, block in enumerate(self.blocks):
-            h = block(h, caches[i] if caches else None, prefix)
-        return h
+        if self.config.encoding == "pairs":
+            return h
+        end = start + columns.shape[1]
+        if end > self.config.positions:
+            raise ValueError(f"prompt and chain need {end} positions, got positions={self.config.positions}")
+        return h + self.position.weight[start:end]
+
+    def _read(self, prompts: Prompts) -> list[Cache]:
+        """What the blocks keep of the examples: all that answers need, since no example sees an estimate."""
+        h = self._read_in(self.tokens(prompts).to(self.read_in.weight.device), 0)
+        caches = [Cache() for _ in self.blocks]
+        *blocks, last = self.blocks
+        assert isinstance(last, Block)
+        for block, cache in zip(blocks, caches, strict=False):
+            h = block(h, cache, causal=self.config.encoding == "interleaved")
+        last.attention.remember(last.norm_attention(h), caches[-1])
+        return caches
+
+    def _answer(self, caches: list[Cache], chain: Tensor) -> Tensor:
+        """Answers to estimates (B, k, d) that go on where the caches end."""
+        h = self._read_in(self._estimates(chain), caches[0].length)
+        for block, cache in zip(self.blocks, caches, strict=True):
+            h = block(h, cache)
+        return self.read_out(self.norm(h))
 
     def _estimates(self, chain: Tensor) -> Tensor:
         """Columns ``(0, 0, ŵ, 1)`` of a chain (B, k, d)."""
         B, k, d = chain.shape
         return torch.cat([chain.new_zeros(B, k, d + 1), chain, chain.new_ones(B, k, 1)], -1)
 
+    @torch.no_grad()
+    def _think(self, caches: list[Cache], start: Tensor, steps: int, window: int | None = None) -> Tensor:
+        """Chain of ``steps`` from a start (B, 1, d), after examples; their caches stay as they are."""
+        chain, own = [start], [copy.copy(cache) for cache in caches]
+        for j in range(steps):
+            read = chain[-1]
+            if window is not None and j >= window:  # examples stay as read, estimates are read anew
+                read = torch.cat([start, *chain[1 - window :]], 1)
+                own = [copy.copy(cache) for cache in caches]
+            chain.append(self._answer(own, read)[:, -1:].to(start.dtype))
+        return torch.cat(chain, 1)
+
     def forward(self, prompts: Prompts, chain: Float[Tensor, "B k d"]) -> Float[Tensor, "B k d"]:
         """Answer to each estimate of a chain, in one pass: row j is ``ŵ_{j+1}`` given the examples and ``ŵ_0 … ŵ_j``."""
-        examples = self.tokens(prompts)
-        prefix = examples.shape[1] if self.config.encoding == "pairs" else 0
-        h = self._stream(torch.cat([examples, self._estimates(chain.to(examples))], 1), 0, prefix)
-        return self.read_out(self.norm(h[:, examples.shape[1] :]))
+        return self._answer(self._read(prompts), chain.to(self.read_in.weight.device))
 
     @torch.no_grad()
     def think(self, prompts: Prompts, steps: int, window: int | None = None) -> Float[Tensor, "B k d"]:
@@ -247,21 +273,21 @@ class WeightGPT(nn.Module):
         _validate.at_least("steps", steps, 0)
         if window is not None:
             _validate.at_least("window", window, 2)
-        examples = self.tokens(prompts).to(self.read_in.weight.device)
-        length = examples.shape[1]
-        prefix = length if self.config.encoding == "pairs" else 0
-        caches = [Cache(length + max(steps, window or 0)) for _ in self.blocks]
-        self._stream(examples, 0, prefix, caches)
-        chain = [examples.new_zeros(examples.shape[0], 1, self.config.d).to(self.read_out.weight.dtype)]
-        for j in range(steps):
-            read, start = chain[-1], length + j
-            if window is not None and j >= window:  # examples stay as read, estimates are read anew
-                read, start = torch.cat([chain[0], *chain[1 - window :]], 1), length
-                for cache in caches:
-                    cache.length = length
-            h = self._stream(self._estimates(read), start, prefix, caches)[:, -1:]
-            chain.append(self.read_out(self.norm(h)).to(chain[0].dtype))
-        return torch.cat(chain, 1).to(prompts.x.device)
+        return self._think(self._read(prompts), self._zero(prompts), steps, window).to(prompts.x.device)
+
+    def rollout(self, prompts: Prompts, steps: int) -> Float[Tensor, "B k d"]:
+        """Answers to the first ``steps`` estimates of a chain of its own, with a gradient that does not enter the chain.
+
+        Equal to ``model(prompts, model.think(prompts, steps - 1))``, but the examples are read once.
+        """
+        _validate.positive_int("steps", steps)
+        caches = self._read(prompts)
+        return self._answer(caches, self._think(caches, self._zero(prompts), steps - 1))
+
+    def _zero(self, prompts: Prompts) -> Tensor:
+        """ŵ_0 = 0 for each prompt, (B, 1, d)."""
+        weight = self.read_out.weight
+        return weight.new_zeros(prompts.x.shape[0], 1, self.config.d)
 
 
 @dataclass(frozen=True)
@@ -324,7 +350,7 @@ def train_gpt(
     Parameters
     ----------
     model : nn.Module
-        A `WeightGPT`, or any model with ``forward(prompts, chain)`` and ``think(prompts, steps)``. Trained in place.
+        A `WeightGPT`, or any model with ``rollout(prompts, steps)``. Trained in place.
     cov : Tensor of shape (d, d)
         Covariance Λ of the training features.
     generator : torch.Generator
@@ -343,9 +369,7 @@ def train_gpt(
             prompts = _leading(prompts, d)
         prompts = prompts.to(weight.device)
         with training.precision(weight.device, recipe.precision):
-            # The last estimate is not read again: the chain is one shorter than the answers.
-            chain = trained.think(prompts, recipe.chain - 1)  # type: ignore[operator]
-            answers = trained(prompts, chain)
+            answers = trained.rollout(prompts, recipe.chain)  # type: ignore[operator]
         error = (answers.to(weight.dtype) - prompts.w[:, None]).square().sum(-1).mean()
         return error, recipe.batch * (n + recipe.chain)
 

@@ -5,6 +5,7 @@ runs away from a repository (installed as a wheel) can point at one with the env
 """
 
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -25,6 +26,17 @@ BUILD = ROOT / "_build"
 EXECUTED = BUILD / "executed"
 SOURCE = BUILD / "source"
 SITE = BUILD / "html"
+
+
+def stored(folder: Path, suffix: str = ".json") -> list[Path]:
+    """Files of that kind in a folder and below it, by name: records, or weights that are kept with them.
+
+    What editors and file managers leave beside them is none: backups, copies such as ``a (1).json``, hidden files and folders.
+    """
+    found = (path.relative_to(folder) for path in folder.rglob(f"*{suffix}"))
+    return [
+        folder / path for path in sorted(found) if all(re.match(r"\w[\w.-]*$", part) for part in path.parts)
+    ]
 
 
 def write_whole(path: Path | str, data: bytes | str) -> Path:

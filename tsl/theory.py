@@ -244,7 +244,7 @@ def cot_error(gamma: Float[Tensor, "d d"], law: Features, m: int, steps: int) ->
     for _ in range(steps):
         powers.append((_identity(step) - step) @ powers[-1])
     # What overflows is infinite, and so is all that follows.
-    reach = next((k - 1 for k, power in enumerate(powers) if not (power @ power.mT).isfinite().all()), steps)
+    reach = next((k - 1 for k, power in enumerate(powers) if not power.square().sum().isfinite()), steps)
     lost, steps = steps - reach, reach
 
     def noise(middle: Tensor) -> Tensor:

@@ -117,25 +117,27 @@ def cell_code(cell: Any) -> str:
 def imported_modules(*codes: str) -> dict[str, Path]:
     """Modules of ``tsl`` that pieces of code (with IPython's magics) import, directly or not, wherever the import stands.
 
-    Files by name within the package (``"cot"``, ``"lab.records"``), sorted. ``__init__`` always belongs to it: importing
-    any module runs it. ValueError if any of the code cannot be read: what it depends on is then not known.
+    Files by name within the package (``"cot"``, ``"lab.records"``), sorted; a file beside the chapters as ``"notebooks/mine"``.
+    ``__init__`` always belongs to it: importing any module runs it. ValueError if any of the code cannot be read: what it
+    depends on is then not known.
     """
-    finder = _Finder(path=[str(paths.PACKAGE.parent)])
+    finder = _Finder(path=[str(paths.PACKAGE.parent), str(paths.NOTEBOOKS)])
     with _READING:
         finder.import_hook("tsl")
         for code in codes:
             finder.scan_code(_compiled(code), Module("__main__"))
     files: dict[str, Any] = {
-        name.removeprefix("tsl").lstrip("."): module for name, module in finder.modules.items()
+        name.removeprefix("tsl").lstrip(".") if name.split(".")[0] == "tsl" else f"notebooks/{name}": module
+        for name, module in finder.modules.items()
     }
     return {name or "__init__": Path(files[name].__file__) for name in sorted(files)}
 
 
 class _Finder(ModuleFinder):
-    """Finds the modules of this package alone, and says which it cannot read."""
+    """Finds the modules of this package and those beside the chapters, and says which it cannot read."""
 
     def find_module(self, name: str, path: Any, parent: Any = None) -> Any:
-        if path is None and name != "tsl":
+        if path is None and name != "tsl" and not (paths.NOTEBOOKS / f"{name}.py").is_file():
             raise ImportError(name)
         return super().find_module(name, path, parent)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable
 from dataclasses import replace
@@ -108,8 +109,8 @@ def think(
 ) -> Thought:
     """Answer every question after each number of steps 0 … ``budget``, in one pass with a cache.
 
-    After each state the model is forced to answer (``=``), its answer is noted, the cache is wound back, and the model
-    is forced to go on (``;``). Digits are the model's own choice among digits. The solutions are not shown to it, and
+    After each state the model is forced to answer (``=``) on a copy of the cache, its answer is noted, and the model is
+    forced to go on (``;``). Digits are the model's own choice among digits. The solutions are not shown to it, and
     the budget is at most ``model.max_steps``.
 
     Parameters
@@ -126,18 +127,15 @@ def think(
         raise ValueError(f"generator must be given where digits are drawn, at temperature={temperature}")
     digit = functools.partial(_digit, temperature=temperature, generator=generator)
     places, P = model.places, len(problems)
-    length = model.stride * (budget + 1) + 1 + places
-    caches = [Cache(length) for _ in model.blocks]
+    caches = [Cache() for _ in model.blocks]
     device = model.read_out.weight.device
     question = torch.cat([problems.family[:, None], digits(problems.question, places).flatten(1)], 1)
     logits = model(question.to(device), caches)[:, -1]
     answers, stops, states = [], [], []
     for step in range(budget + 1):
         stops.append(logits[:, END] > logits[:, GO])
-        mark = caches[0].length
-        answers.append(_write(model, caches, P, END, 1, digit)[0][:, 0])
-        for cache in caches:  # forget the answer
-            cache.length = mark
+        aside = [copy.copy(cache) for cache in caches]
+        answers.append(_write(model, aside, P, END, 1, digit)[0][:, 0])
         if step < budget:
             state, logits = _write(model, caches, P, GO, 2, digit)
             states.append(state)

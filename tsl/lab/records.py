@@ -20,6 +20,7 @@ import math
 import platform
 import re
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,8 @@ def _device(job: Job) -> str:
 def _run(call: Job, points: Sequence[dict[str, Any]], where: int | str) -> Iterator[Record]:
     """Results as they come, from that many processes here or from the workers of that scheduler."""
     if isinstance(where, int):
+        # A process that has grown is replaced by a new one, which is nobody's concern: no chapter shall show that.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs")
         pool = joblib.Parallel(min(where, len(points)), return_as="generator_unordered", batch_size=1)
         yield from pool(joblib.delayed(call)(point) for point in points)
         return
@@ -228,7 +231,7 @@ def _refuse(constant: str) -> float:
 
 def load_all(folder: Path | str) -> list[Record]:
     """All records of a folder, in the order of their names."""
-    return [load_record(path) for path in sorted(Path(folder).glob("*.json"))]
+    return [load_record(path) for path in paths.stored(Path(folder))]
 
 
 def describe(record: Mapping[str, Any]) -> str:

@@ -155,6 +155,10 @@ class LSAThinker(nn.Module):
         """Chain of thought on the growing embedding, on the model's device; the chain lies where the prompts lie."""
         return self.layer.think(prompts.to(self.layer.value.device), steps).to(prompts.x.device)
 
+    def rollout(self, prompts: Prompts, steps: int) -> Float[Tensor, "B k d"]:
+        """Answers to the first ``steps`` estimates of its own chain."""
+        return self(prompts, self.think(prompts, steps - 1))
+
 
 def train(
     cell: Cell,

@@ -6,6 +6,7 @@ packages. Prose, captions and comments are merged from the source afterwards (`m
 new run. Every file is written beside its place and moved there, so that an interrupted run leaves nothing half done.
 """
 
+import ast
 import functools
 import hashlib
 import json
@@ -17,7 +18,7 @@ import sys
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
@@ -42,7 +43,6 @@ METADATA = {
 _PERSONAL = ("PYTHON", "MATPLOTLIB", "MPL", "IPYTHON", "JUPYTER", "LC_", "TSL_PROFILE")
 # Memory that was freed is used again instead of being handed back and asked for anew: with glibc, a sixth of a chapter's time.
 _MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
-_STRAY = re.compile(r"^\.|~$")  # what editors and file managers leave behind
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -56,13 +56,13 @@ class Settings:
 
     @classmethod
     def checked(cls, profile: str, device: str, seed: int) -> "Settings":
-        """Settings whose profile exists, whose device this machine has, and whose seed is not negative."""
+        """Settings whose profile exists, whose device this machine has, and whose seed has at most 32 bits."""
         from tsl import runs  # takes torch
 
         if profile not in runs.PROFILES:
             raise ValueError(f"profile must be one of {', '.join(runs.PROFILES)}, got {profile!r}")
-        if seed < 0:
-            raise ValueError(f"seed must be an integer >= 0, got {seed!r}")
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"seed must be an integer from 0 to 2**32 - 1, got {seed!r}")
         return cls(profile, str(runs.check_device(device)), seed)
 
     @property
@@ -92,13 +92,17 @@ def content_key(source: Path, settings: Settings) -> str:
 
 
 def _key(origins: Mapping[str, str], settings: Settings) -> str:
-    pins = [
-        line
-        for line in paths.REQUIREMENTS.read_text(encoding="utf-8").splitlines()
-        if line and not line.startswith("#")
-    ]
+    pins = [line for line in _text(paths.REQUIREMENTS).splitlines() if line and not line.startswith("#")]
     parts = (origins[name] for name in ("code_version", "claims_version", "records_version"))
     return versions.digest(FORMAT, *parts, json.dumps(asdict(settings), sort_keys=True), *pins, length=16)
+
+
+def _text(path: Path) -> str:
+    """Text of a file that every run needs; ValueError that names it if it is gone or not in UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise ValueError(f"{path.name} must be a file in UTF-8, got {problem}") from None
 
 
 def made_from(source: Path) -> dict[str, str]:
@@ -120,9 +124,9 @@ def own(source: Path, settings: Settings) -> Settings:
 def claims_version(chapter: str) -> str:
     """Hash of what a chapter's verdict boxes take from the ledger."""
     try:
-        rows = yaml.safe_load(paths.CLAIMS.read_text(encoding="utf-8")) or []
-    except (yaml.YAMLError, UnicodeDecodeError) as problem:
-        raise ValueError(f"{paths.CLAIMS.name} must be YAML in UTF-8, got {problem}") from None
+        rows = yaml.safe_load(_text(paths.CLAIMS)) or []
+    except yaml.YAMLError as problem:
+        raise ValueError(f"{paths.CLAIMS.name} must be YAML, got {problem}") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"{paths.CLAIMS.name} must hold a list of claims, got {rows!r:.100}")
     shown = ("id", "title", "expected", "condition", "stands_in_for")
@@ -131,40 +135,49 @@ def claims_version(chapter: str) -> str:
 
 
 def records_version(chapter: str) -> str:
-    """Hash of the stored records of a chapter: files and folders of ``results/`` whose name begins with its number."""
-    number = chapter.split("_")[0]
-    own = [*sorted(paths.RESULTS.glob(f"{number}_*/**/*")), *sorted(paths.RESULTS.glob(f"{number}_*"))]
-    files = [path for path in own if path.is_file() and not _STRAY.search(path.name)]
-    return versions.digest(
-        *(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files)
-    )
+    """Hash of the stored records of a chapter: folders of ``results/`` whose name begins with its number."""
+    folders = sorted(paths.RESULTS.glob(f"{chapter.split('_')[0]}_*"))
+    own = [
+        path
+        for folder in folders
+        for kind in (".json", ".safetensors")
+        for path in paths.stored(folder, kind)
+    ]
+    # A checkout may have changed the ends of lines.
+    contents = ((path.name, path.read_bytes().replace(b"\r\n", b"\n")) for path in own)
+    return versions.digest(*(f"{name} {hashlib.sha256(data).hexdigest()}" for name, data in contents))
 
 
 def libraries_version() -> str:
     """Hash of the pinned versions of the packages that `tsl` itself asks for: numbers may change with them."""
     file = paths.ROOT / "pyproject.toml"
     try:
-        dependencies = tomllib.loads(file.read_text(encoding="utf-8"))["project"]["dependencies"]
-    except KeyError as missing:
-        raise ValueError(f"{file.name} must name the project's dependencies, got none ({missing})") from None
-    except ValueError as problem:  # no TOML, or not in UTF-8
-        raise ValueError(f"{file.name} must be TOML in UTF-8, got {problem}") from None
-    asked = {re.split(r"[^\w.-]", entry)[0].lower() for entry in dependencies}
-    pins = paths.REQUIREMENTS.read_text(encoding="utf-8").splitlines()
+        dependencies = tomllib.loads(_text(file))["project"]["dependencies"]
+        asked = {re.split(r"[^\w.-]", entry)[0].lower() for entry in dependencies}
+    except tomllib.TOMLDecodeError as problem:
+        raise ValueError(f"{file.name} must be TOML, got {problem}") from None
+    except (KeyError, TypeError) as problem:
+        raise ValueError(f"{file.name} must name the project's dependencies, got {problem!r}") from None
+    pins = _text(paths.REQUIREMENTS).splitlines()
     return versions.digest(*sorted(pin for pin in pins if pin.split("==")[0].strip().lower() in asked))
 
 
 def outputs_version(notebook: Any) -> str:
-    """Hash of the outputs of a notebook: nobody edits them by hand."""
-    return versions.digest(json.dumps([cell.get("outputs") for cell in notebook.cells], sort_keys=True))
+    """Hashes of the outputs of a notebook, one a code cell: nobody edits them by hand."""
+    outputs = (cell.get("outputs") for cell in notebook.cells if cell.cell_type == "code")
+    return " ".join(versions.digest(json.dumps(each, sort_keys=True), length=6) for each in outputs)
 
 
 def up_to_date(source: Path, settings: Settings) -> bool:
-    """Whether the executed notebook of this chapter exists and has the key that the chapter has now."""
+    """Whether the executed notebook of this chapter exists, has the key that the chapter has now, and every figure it needs."""
     executed = read_executed(source, settings)
     try:
-        return executed is not None and executed.metadata.tsl.get("key") == content_key(source, settings)
-    except ValueError:  # code that cannot be read: its run says so
+        return (
+            executed is not None
+            and executed.metadata.tsl.get("key") == content_key(source, settings)
+            and not any(faults(merge(versions.read_source(source), executed)))
+        )
+    except Exception:  # what cannot be read: its run says so, and names the chapter
         return False
 
 
@@ -173,9 +186,10 @@ def read_executed(source: Path, settings: Settings) -> Any | None:
     path = settings.folder / f"{source.stem}.ipynb"
     try:
         notebook = nbformat.read(path, as_version=4)
-    except (OSError, ValueError):
+        nbformat.validate(notebook)
+        return notebook if isinstance(notebook.metadata["tsl"], dict) else None
+    except Exception:  # gone, cut short or of something else: it is made again
         return None
-    return notebook if "tsl" in notebook.metadata else None
 
 
 def clean(executed: Any) -> Any:
@@ -257,12 +271,12 @@ def finished(source: Path, settings: Settings, *besides: str) -> Any:
     notebook = merge(versions.read_source(source), executed)
     shown = (*_PUBLISHED, *besides)
     notebook.metadata["tsl"] = {name: value for name, value in executed.metadata.tsl.items() if name in shown}
+    notebook.metadata["tsl"]["outputs_version"] = outputs_version(notebook)
     return notebook
 
 
 _PUBLISHED = (
-    "code_version", "claims_version", "records_version", "libraries_version", "outputs_version",
-    "profile", "device", "seed",
+    "code_version", "claims_version", "records_version", "libraries_version", "profile", "device", "seed",
 )  # fmt: skip
 _STALE = {
     "code_version": "other code (of the chapter or of a tsl module it imports)",
@@ -315,6 +329,8 @@ def execute(
     that fails keeps its previous executed notebook, if any.
     """
     todo = [source for source in sources if force or not up_to_date(source, settings)]
+    # The longest text first, for want of times: what starts last should end soon.
+    todo.sort(key=lambda source: source.stat().st_size, reverse=True)
     # Threads: each drives a kernel, which is a process of its own.
     parallel = joblib.Parallel(settings.workers, backend="threading", return_as="generator_unordered")
     with closing(_Board(len(todo), say)) as board:
@@ -396,7 +412,6 @@ def _run(source: Path, settings: Settings, board: _Board) -> Outcome:
             **asdict(taken),
             **origins,
             "key": _key(origins, taken),
-            "outputs_version": outputs_version(notebook),
             "seconds": round(time.monotonic() - began, 2),
         }
         paths.write_whole(settings.folder / f"{source.stem}.ipynb", dumps(notebook))
@@ -409,21 +424,26 @@ def _run(source: Path, settings: Settings, board: _Board) -> Outcome:
 
 def check_complete(executed: Any) -> None:
     """RuntimeError for a run that ended early, lacks a figure that has a caption, or has printed more than anybody could read."""
-    code = [cell for cell in executed.cells if cell.cell_type == "code" and cell.source.strip()]
-    for number, cell in enumerate(code, start=1):
-        tags, outputs = cell.metadata.get("tags", []), cell.get("outputs", [])
-        if cell.execution_count is None and "skip-execution" not in tags:
-            raise RuntimeError(f"the kernel ended before code cell {number} of {len(code)} had run")
-        if any(output.output_type == "error" for output in outputs) and "raises-exception" not in tags:
-            # By sys.exit, which the kernel takes for no failure.
-            raise RuntimeError(f"code cell {number} of {len(code)} ended the kernel")
-        if "figure" in cell.metadata.get("mystnb", {}) and not any(_pictures(output) for output in outputs):
-            raise RuntimeError(f"code cell {number} of {len(code)} has a caption, but it drew no figure")
-    size = len(json.dumps([cell.get("outputs") for cell in code]))
+    count = sum(cell.cell_type == "code" for cell in executed.cells)
+    for number, problem in faults(executed):
+        raise RuntimeError(f"code cell {number + 1} of {count} {problem}")
+    size = len(json.dumps([cell.get("outputs") for cell in executed.cells]))
     if size > MOST:
         raise RuntimeError(
             f"outputs must take at most {MOST >> 20} MB, got {size >> 20}: does a cell print in a loop?"
         )
+
+
+def faults(notebook: Any) -> Iterator[tuple[int, str]]:
+    """Code cells, counted from 0, that have not run to their end or lack what their caption promises, and what is wrong."""
+    for number, cell in enumerate(cell for cell in notebook.cells if cell.cell_type == "code"):
+        tags, outputs = cell.metadata.get("tags", []), cell.get("outputs", [])
+        if cell.source.strip() and cell.execution_count is None and "skip-execution" not in tags:
+            yield number, "was not reached: the kernel had ended"
+        elif any(output.output_type == "error" for output in outputs) and "raises-exception" not in tags:
+            yield number, "ended the kernel"  # by sys.exit, which the kernel takes for no failure
+        elif "figure" in cell.metadata.get("mystnb", {}) and not any(_pictures(output) for output in outputs):
+            yield number, "has a caption, but it drew no figure"
 
 
 def _pictures(output: Any) -> list[str]:
@@ -538,9 +558,41 @@ def _papermill(
 
 def _taken(notebook: Any, settings: Settings) -> dict[str, Any]:
     """The parameters that a chapter's ``parameters`` cell names."""
-    cells = (cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
-    names = re.findall(r"^(\w+)\s*(?::[^=]*)?=(?!=)", "\n".join(cells), re.M)
-    return {name: value for name, value in asdict(settings).items() if name in names}
+    cells = [cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    named = {name for source in cells for name in assigned(source)}
+    return {name: value for name, value in asdict(settings).items() if name in named}
+
+
+def assigned(code: str) -> dict[str, ast.expr]:
+    """What a ``parameters`` cell assigns to each parameter of a run, as an expression with its place in the code.
+
+    ValueError for a parameter that is bound in any other way than by ``name = value``: it would keep its own value, under the
+    name of the asked one.
+    """
+    try:
+        tree = ast.parse(code)
+    except SyntaxError as problem:
+        raise ValueError(f"a cell of parameters must be plain Python, got {problem}") from None
+    found: dict[str, ast.expr] = {}
+    for line in tree.body:
+        match line:
+            case (
+                ast.Assign(targets=[ast.Name(name)], value=value)
+                | ast.AnnAssign(target=ast.Name(name), value=ast.expr() as value)
+            ):
+                found[name] = value
+    known = asdict(Settings()).keys()
+    bound = [
+        node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
+    ]
+    for name in known:
+        if bound.count(name) > (name in found):
+            raise ValueError(
+                f"{name} must be assigned once, on a line of its own: {name} = ..., in a cell of parameters"
+            )
+    return {name: value for name, value in found.items() if name in known}
 
 
 def failure(problem: Exception, source: Any) -> str:

@@ -15,6 +15,23 @@ def record_of(profile: str) -> Path:
     return paths.RESULTS / "ledger" / f"seeds-{profile}.json"
 
 
+def read(profile: str) -> dict[str, Any]:
+    """The record of a profile; ValueError if it cannot be read, or is not as `measure` wrote it."""
+    path = record_of(profile)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        signed = record["digest"] == _digest(record["claims"])
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise ValueError(f"{path.name} must be a record of `tsl seeds`, got {problem!r}") from None
+    if not signed:
+        raise ValueError(f"{path.name} must be as `tsl seeds` wrote it, its verdicts or numbers were edited")
+    return dict(record)
+
+
+def _digest(found: dict[str, Any]) -> str:
+    return versions.digest(json.dumps(found, sort_keys=True))
+
+
 def measure(settings: chapters.Settings, seeds: int) -> list[str]:
     """Run every chapter with seeds 0, 1, ... and write the record; returns the chapters that failed.
 
@@ -29,14 +46,15 @@ def measure(settings: chapters.Settings, seeds: int) -> list[str]:
         measured[seed] = claims.collect(executed)
     if not failed:
         code = {source.stem: versions.code_version(source) for source in sources}
-        record = {"profile": settings.profile, "code": code, "claims": gathered(measured)}
+        found = gathered(measured)
+        record = {"profile": settings.profile, "code": code, "digest": _digest(found), "claims": found}
         text = json.dumps(record, indent=1, ensure_ascii=False)
         paths.write_whole(record_of(settings.profile), text + "\n")
     return failed
 
 
 def gathered(measured: dict[int, dict[str, Any]]) -> dict[str, Any]:
-    """For each claim its verdict on each seed, and for each of its checks what was measured and whether it passed."""
+    """For each claim its verdict on each seed, and for each of its checks what was measured, predicted and asked."""
     ledger = [name for name in claims.load() if all(name in each for each in measured.values())]
     return {name: _claim([each[name] for each in measured.values()]) for name in ledger}
 
@@ -51,6 +69,8 @@ def _claim(found: list[dict[str, Any]]) -> dict[str, Any]:
                 "label": checks[0]["label"],
                 "role": checks[0]["role"],
                 "measured": [check["measured"] for check in checks],
+                "interval": [check["interval"] for check in checks],
+                "predicted": [check["predicted"] for check in checks],
                 "passes_if": _same(check["passes_if"] for check in checks),
                 "passed": [check["passed"] for check in checks],
             }

@@ -5,6 +5,7 @@ unless something changed. A site is built beside the old one and swapped in whol
 """
 
 import hashlib
+import json
 import re
 import shutil
 import subprocess
@@ -64,9 +65,10 @@ def stage(settings: Settings, failed: Mapping[str, str]) -> Path:
     """Lay out the source tree that is rendered: configuration, prose pages and executed chapters."""
     shutil.rmtree(paths.SOURCE, ignore_errors=True)
     paths.SOURCE.mkdir(parents=True)
-    for name in ("_config.yml", "_toc.yml"):
+    for name in ("_config.yml", "_toc.yml", "requirements.txt"):
         if not (paths.ROOT / name).is_file():
             raise RenderError(f"there is no file {paths.ROOT / name}")
+    for name in ("_config.yml", "_toc.yml"):
         shutil.copy2(paths.ROOT / name, paths.SOURCE / name)
     shutil.copytree(paths.BOOK, paths.SOURCE / "book", ignore=shutil.ignore_patterns("__pycache__", ".*"))
     for source in versions.chapters():
@@ -82,11 +84,18 @@ def _shown_with(notebook: Any, parameters: dict[str, Any]) -> Any:
     """The notebook with the run's parameters in its ``parameters`` cell instead of the defaults."""
     for cell in notebook.cells:
         if "parameters" in cell.metadata.get("tags", []):
-            for name, value in parameters.items():
-                text = f'"{value}"' if isinstance(value, str) else str(value)
-                cell.source = re.sub(
-                    rf"^({name} *= *)[^#\n]*?( *#.*)?$", rf"\g<1>{text}\g<2>", cell.source, flags=re.M
-                )
+            lines = cell.source.encode().splitlines(keepends=True)  # Python counts columns in bytes
+            places = chapters.assigned(cell.source).items()
+            for name, value in sorted(
+                places, key=lambda place: (place[1].lineno, place[1].col_offset), reverse=True
+            ):
+                assert value.end_lineno is not None
+                rest = lines[value.end_lineno - 1][value.end_col_offset :]
+                text = json.dumps(parameters[name]).encode()
+                lines[value.lineno - 1 : value.end_lineno] = [
+                    lines[value.lineno - 1][: value.col_offset] + text + rest
+                ]
+            cell.source = b"".join(lines).decode()
     return notebook
 
 
@@ -111,7 +120,9 @@ def build(source: Path, output: Path, log: Path) -> list[str]:
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     log.parent.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run([*command, *options], capture_output=True, text=True, env=environment, check=False)
+    # What it says is in UTF-8 whatever the locale, see `chapters.impersonal`.
+    how: dict[str, Any] = {"encoding": "utf-8", "errors": "replace", "env": environment, "check": False}
+    done = subprocess.run([*command, *options], capture_output=True, **how)
     text = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
     log.write_text(text, encoding="utf-8")
     problems = [line for line in text.splitlines() if re.search(r"\b(WARNING|ERROR|CRITICAL)\b:?", line)]
