@@ -5,7 +5,8 @@ DEVICE ?= cpu
 SEED ?= 0
 PORT ?= 8000
 # The newest Python on this machine that the pinned packages support, unless one is named.
-SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
+# Debian's is one without `ensurepip` until its package python3-venv is there.
+SUPPORTED := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
 ifndef PYTHON
 PYTHON := $(shell for each in python3.14 python3.13 python3.12 python3.11 python3; do \
 	$$each -c '$(SUPPORTED)' >/dev/null 2>&1 && { echo $$each; break; }; done)
@@ -69,10 +70,10 @@ lock: ## write the hashes of all pinned packages into requirements*.lock (needs 
 
 $(STAMP):
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 to 3.14 found: install one, or name it: make PYTHON=/path/to/python3"; exit 1; }
-	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found: install Python 3.11 to 3.14, or name it: make PYTHON=/path/to/python3"; exit 1; }
-	@$(PYTHON) -c '$(SUPPORTED)' || { echo "make: $(PYTHON) is not Python 3.11 to 3.14, which the pinned packages need"; exit 1; }
+	@command -v "$(PYTHON)" >/dev/null || { echo "make: $(PYTHON) not found: install Python 3.11 to 3.14, or name it: make PYTHON=/path/to/python3"; exit 1; }
+	@"$(PYTHON)" -c '$(SUPPORTED)' || { echo "make: $(PYTHON) is not Python 3.11 to 3.14, which the pinned packages need, with venv (on Debian: python3-venv)"; exit 1; }
 	@echo "Making the environment .venv with $(PYTHON) (about a minute; 2.5 GB with TORCH=cpu, else about 6 GB on Linux: torch brings CUDA) ..."
-	@rm -rf .venv && $(PYTHON) -m venv .venv
+	@rm -rf .venv && "$(PYTHON)" -m venv .venv
 	@$(FROM)
 	@$(INSTALL) -r requirements.txt
 	@$(INSTALL) --quiet --no-build-isolation --no-deps -e .

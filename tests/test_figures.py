@@ -113,5 +113,19 @@ def test_quantile_points_have_bars_over_the_middle_of_the_samples():
         figures.quantile_points(ax, range(3), samples, quantiles=(0.9, 0.1))
 
 
+def test_a_figure_looks_the_same_whatever_the_settings_of_a_person(run):
+    def drawn() -> str:
+        fig, ax = figures.new()
+        ax.plot([0, 1], [0, 1])
+        ax.imshow(np.eye(2))
+        return figures.finish(fig, run).bundle()["image/svg+xml"]
+
+    plain = drawn()
+    with mpl.rc_context(
+        {"lines.linewidth": 9, "font.family": "serif", "image.cmap": "hot", "axes.grid": False}
+    ):
+        assert drawn() == plain
+
+
 def test_colours_differ_from_each_other_and_from_the_ink_of_predictions():
     assert len({*figures.COLORS, figures.INK}) == len(figures.COLORS) + 1

@@ -1,9 +1,13 @@
 """The GPU path rehearsed where no GPU is: everything runs on a device that is not the processor, to the same numbers."""
 
 import json
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+import small_book
 import torch
 from helpers import generator
 from pretend import OnGPU, on_a_gpu
@@ -72,3 +76,42 @@ def test_a_study_of_reasoning_comes_to_the_same_on_another_device(monkeypatch):
         for one in (expected, found):
             one[name].pop("seconds")
     assert json.dumps(found) == json.dumps(expected)  # as texts, since nan is nan
+
+
+def test_the_command_for_a_gpu_is_walked_up_to_its_first_kernel(root, tmp_path):
+    """README's command, on a machine that says it has a card: all but the card itself plays along."""
+    listed = subprocess.run(
+        ["make", "-n", "book", "PROFILE=paper", "DEVICE=cuda"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    options = ["book", "--profile", "paper", "--device", "cuda", "--seed", "0"]
+    assert listed.splitlines()[-1].split()[-len(options) :] == options
+    place, claims = tmp_path / "book", tmp_path / "claims"
+    small_book.lay_out(place, root)
+    started = (
+        'from tsl import runs\nrun = runs.start("01_first", profile=profile, device=device, seed=seed)\n'
+    )
+    kernel = "import torch\nprint('begins', run.stamp)\ntorch.ones(1, device=run.device)\n"
+    (place / "notebooks/01_first.md").write_text(
+        small_book.FIRST.replace("import subprocess\n", started + kernel)
+    )
+    claims.mkdir()
+    (claims / "sitecustomize.py").write_text("import torch\ntorch.cuda.device_count = lambda: 1\n")
+    variables = small_book.environment(place, root)
+    done = subprocess.run(
+        [sys.executable, "-m", "tsl", "execute", *options[1:]],  # what comes before the pages
+        env=variables | {"PYTHONPATH": f"{variables['PYTHONPATH']}:{claims}"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert "01_first · paper · cuda · seed 0" in said
+    assert re.search("not compiled with CUDA|no NVIDIA driver|No CUDA GPUs", said), said
+    assert "torch.ones(1, device=run.device)" in said
+    assert done.returncode == 1
+    assert "02_second: ran in" in said

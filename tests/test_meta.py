@@ -176,6 +176,35 @@ def test_make_says_what_is_missing(root: Path, tmp_path: Path, assignment: str, 
     assert not (tmp_path / ".venv").exists()
 
 
+def test_a_python_that_cannot_make_environments_is_passed_over_and_takes_none_away(
+    root: Path, tmp_path: Path
+) -> None:
+    """As Debian's is without its package python3-venv; and a Python may lie in a folder with a blank in its name."""
+    place, tools = tmp_path / "place", tmp_path / "my tools"
+    (place / ".venv").mkdir(parents=True)
+    (place / ".venv" / "mine").touch()
+    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+        (place / name).write_text((root / name).read_text())
+    tools.mkdir()
+    bare = tools / "python3.14"
+    bare.write_text(
+        f'#!/bin/sh\nexec "{sys.executable}" -c "import sys; sys.modules[\'ensurepip\'] = None; exec(sys.argv[1])" "$2"\n'
+    )
+    bare.chmod(0o755)
+    search = {"PATH": f"{tools}:{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(tmp_path)}
+
+    def make(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["make", *words], cwd=place, env=search, capture_output=True, text=True, check=False
+        )
+
+    said = make("environment", f"PYTHON={bare}")
+    assert said.returncode != 0
+    assert "with venv" in said.stdout
+    assert (place / ".venv" / "mine").exists()
+    assert "python3.14" not in make("-n", "environment").stdout
+
+
 def test_an_interrupted_install_is_not_taken_for_finished(root: Path, tmp_path: Path) -> None:
     """A python whose pip fails half way: no stamp is left, and the next `make` begins again."""
     (tmp_path / "Makefile").write_text((root / "Makefile").read_text())

@@ -336,7 +336,7 @@ def test_a_state_that_does_not_fit_is_refused_before_anything_is_overwritten(tmp
         ("generator", torch.zeros_like, "broken state of the generator"),
     ],
 )
-def test_a_state_of_sick_numbers_is_refused_before_anything_is_overwritten(tmp_path, name, damage, said):
+def test_a_state_of_sick_numbers_is_refused(tmp_path, name, damage, said):
     """Its shapes fit and its digest is right: it was written so."""
     path = tmp_path / "run.safetensors"
     go(path)

@@ -97,7 +97,7 @@ def check_device(device: str) -> torch.device:
     present = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     try:
         found = torch.device(device)
-    except (RuntimeError, TypeError):
+    except (RuntimeError, TypeError, ValueError):
         found = None
     names = {"cpu", *present, *(["cuda"] if len(present) > 1 else [])}
     if found is None or str(found) not in names:

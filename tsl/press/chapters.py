@@ -186,10 +186,10 @@ def read_executed(source: Path, settings: Settings) -> Any | None:
     path = settings.folder / f"{source.stem}.ipynb"
     try:
         notebook = nbformat.read(path, as_version=4)
-        nbformat.validate(notebook)
-        return notebook if isinstance(notebook.metadata["tsl"], dict) else None
+        whole = isinstance(notebook.metadata["tsl"], dict) and isinstance(notebook.cells, list)
     except Exception:  # gone, cut short or of something else: it is made again
         return None
+    return notebook if whole else None
 
 
 def clean(executed: Any) -> Any:

@@ -129,9 +129,9 @@ def _gap(then: dict[str, Any] | None, now: dict[str, Any] | None, seed: int, exa
 
 def _number(text: str) -> float:
     """A number as `texts.number` writes it; NaN for other texts."""
-    plain = text.replace("−", "-").replace(",", "").replace("·10", "e")
+    plain = unicodedata.normalize("NFKC", text.replace(",", "").replace("·10", "e").replace("∞", "inf"))
     try:
-        return float(unicodedata.normalize("NFKC", plain))
+        return float(plain.replace("−", "-"))
     except ValueError:
         return math.nan
 
