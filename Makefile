@@ -69,7 +69,7 @@ lock: ## write the hashes of all pinned packages into requirements*.lock (needs 
 	@awk '/^[a-z]/ {cuda = /^(nvidia|cuda|triton)/} {print >> (cuda ? "requirements-cuda.lock" : "requirements.lock")}' _build/lock
 
 $(STAMP):
-	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 to 3.14 found: install one, or name it: make PYTHON=/path/to/python3"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 to 3.14 with venv found: install one (on Debian with python3-venv), or name it: make PYTHON=/path/to/python3"; exit 1; }
 	@command -v "$(PYTHON)" >/dev/null || { echo "make: $(PYTHON) not found: install Python 3.11 to 3.14, or name it: make PYTHON=/path/to/python3"; exit 1; }
 	@"$(PYTHON)" -c '$(SUPPORTED)' || { echo "make: $(PYTHON) is not Python 3.11 to 3.14, which the pinned packages need, with venv (on Debian: python3-venv)"; exit 1; }
 	@echo "Making the environment .venv with $(PYTHON) (about a minute; 2.5 GB with TORCH=cpu, else about 6 GB on Linux: torch brings CUDA) ..."

@@ -177,7 +177,7 @@ def test_the_paper_preset_has_nine_and_a_half_million_parameters():
 def test_pairs_take_prompts_of_any_length_and_interleaved_says_where_its_positions_end(refuses):
     long = some_prompts(80)
     assert model("pairs").think(long, 3).shape == (4, 4, 3)
-    with refuses(r"160 positions.*positions=128"):
+    with refuses(r"163 positions.*positions=128"):
         model("interleaved").think(long, 3)
 
 
@@ -259,6 +259,19 @@ def test_one_step_of_training_under_bfloat16_moves_every_weight():
     )  # fmt: skip
     assert all(not torch.equal(a, b) for a, b in zip(before, made.parameters(), strict=True))
     assert all(torch.isfinite(parameter).all() for parameter in made.parameters())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_rollout_gives_every_weight_a_gradient(encoding, precision):
+    """Its chain is made without gradients: no weight may keep a copy, in another precision, that has none."""
+    thinker, prompts = model(encoding), some_prompts()
+    with training.precision("cpu", precision):
+        answers = thinker.rollout(prompts, 3)
+    (answers.float() - prompts.w[:, None]).square().sum().backward()
+    for name, parameter in thinker.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
 
 
 def test_power_law_features_of_float64_train_a_float32_model():

@@ -94,7 +94,9 @@ def test_the_command_for_a_gpu_is_walked_up_to_its_first_kernel(root, tmp_path):
     started = (
         'from tsl import runs\nrun = runs.start("01_first", profile=profile, device=device, seed=seed)\n'
     )
-    kernel = "import torch\nprint('begins', run.stamp)\ntorch.ones(1, device=run.device)\n"
+    kernel = (
+        f"open('{tmp_path}/stamp', 'w').write(run.stamp)\nimport torch\ntorch.ones(1, device=run.device)\n"
+    )
     (place / "notebooks/01_first.md").write_text(
         small_book.FIRST.replace("import subprocess\n", started + kernel)
     )
@@ -103,14 +105,14 @@ def test_the_command_for_a_gpu_is_walked_up_to_its_first_kernel(root, tmp_path):
     variables = small_book.environment(place, root)
     done = subprocess.run(
         [sys.executable, "-m", "tsl", "execute", *options[1:]],  # what comes before the pages
-        env=variables | {"PYTHONPATH": f"{variables['PYTHONPATH']}:{claims}"},
+        env=variables | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": f"{variables['PYTHONPATH']}:{claims}"},
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
     )
     said = done.stdout + done.stderr
-    assert "01_first · paper · cuda · seed 0" in said
+    assert (tmp_path / "stamp").read_text().startswith("01_first · paper · cuda · seed 0 · ")
     assert re.search("not compiled with CUDA|no NVIDIA driver|No CUDA GPUs", said), said
     assert "torch.ones(1, device=run.device)" in said
     assert done.returncode == 1

@@ -331,7 +331,7 @@ def test_a_file_is_seen_as_it_was_or_whole(tmp_path: Path, monkeypatch: pytest.M
         (["book", "--profile", "huge"], "profile must be one of ci, laptop, paper, got 'huge'"),
         (["book", "--device", "tpu"], "device must be one of"),
         (["book", "--device", "cuda:99"], "device must be one of"),
-        (["publish", "--seed", "-1"], "'--seed': -1 is not in the range x>=0"),
+        (["publish", "--seed", "-1"], "'--seed': -1 is not in the range 0<=x<=4294967295"),
         (["execute", "99_nothing"], "chapter='99_nothing' is not a chapter; chapters: 01_first"),
         (["serve", "--port", "70000"], "'--port': 70000 is not in the range 0<=x<=65535"),
         (["book", "--seed", "one"], "'--seed': 'one' is not a valid integer"),

@@ -41,20 +41,30 @@ def test_a_record_holds_every_number_of_every_seed_and_names_the_flips():
 def test_a_record_that_was_edited_is_refused(profile, tmp_path, monkeypatch, refuses):
     record = seeds.read(profile)
     monkeypatch.setattr(paths, "RESULTS", tmp_path)
-    for change in ("number", "no digest", "no record", "none"):
-        altered = json.loads(json.dumps(record))
-        check = altered["claims"]["C3"]["checks"][-1]
-        if change == "number":
-            check["measured"][1] = float(check["measured"][1]) * 1.0005  # less than any tolerance
-        elif change == "no digest":
-            del altered["digest"]
-        text = "[]" if change == "no record" else json.dumps(altered)
-        if change != "none":
-            paths.write_whole(seeds.record_of(profile), text)
-        else:
-            seeds.record_of(profile).unlink()
+    path = seeds.record_of(profile)
+
+    def refused(text: str) -> None:
+        paths.write_whole(path, text)
         with refuses(rf"seeds-{profile}.json must be"):
             seeds.read(profile)
+
+    paths.write_whole(path, json.dumps(record))
+    assert seeds.read(profile) == record
+    altered = json.loads(json.dumps(record))
+    check = altered["claims"]["C3"]["checks"][-1]
+    check["measured"][1] = float(check["measured"][1]) * 1.0005  # less than any tolerance
+    refused(json.dumps(altered))
+    refused(json.dumps(record | {"code": {}}))
+    refused(json.dumps({name: value for name, value in record.items() if name != "checksum"}))
+    refused("[]")
+    other = next(name for name in ("ci", "laptop") if name != profile)
+    path.rename(seeds.record_of(other))
+    paths.write_whole(seeds.record_of(other), json.dumps(record))
+    with refuses(rf"seeds-{other}.json must be"):
+        seeds.read(other)  # the other profile's, copied
+    path.unlink(missing_ok=True)
+    with refuses(rf"seeds-{profile}.json must be a record"):
+        seeds.read(profile)
 
 
 def test_checks_that_differ_from_seed_to_seed_are_refused():

@@ -4,6 +4,7 @@ Wrong arguments end with a message and exit status 2 before anything is written.
 """
 
 import contextlib
+import errno
 import fcntl
 import functools
 import http.server
@@ -12,6 +13,7 @@ import io
 import json
 import os
 import re
+import signal
 import sys
 import time
 import warnings
@@ -44,7 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted: what was finished is kept", err=True)
         return 130
-    except OSError as problem:  # a full disk, a folder that may not be written to, an output that is closed
+    except OSError as problem:
+        if problem.errno not in (
+            errno.ENOSPC,
+            errno.EPIPE,
+            errno.EBADF,
+        ):  # a full disk, an output that is closed
+            raise
         with contextlib.suppress(OSError):
             click.echo(f"Error: {problem}", err=True)
         return 1
@@ -74,6 +82,7 @@ def _running() -> Any:
         raise click.ClickException(
             f"there are no chapters in {paths.NOTEBOOKS}: run this in a clone of the book, or set TSL_ROOT to one"
         )
+    _interruptible()
     paths.BUILD.mkdir(parents=True, exist_ok=True)
     with open(paths.BUILD / ".lock", "w", encoding="utf-8") as lock:
         try:
@@ -84,6 +93,12 @@ def _running() -> Any:
             ) from None
         _sweep_up()
         yield
+
+
+def _interruptible() -> None:
+    """From here on an interrupt is an exception, so that what is under way is ended well: see `tsl.__main__`."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _sweep_up() -> None:
@@ -184,11 +199,16 @@ def verify(profile: str, seeds: str) -> int:
 
     if not re.fullmatch(r"\d+(,\d+)*", seeds):
         raise click.UsageError(f"seeds must look like 0,1,2, got {seeds!r}")
-    with _running(), _arguments():
-        rows, problems = press.again(Settings(profile), [int(seed) for seed in seeds.split(",")])
+    asked = [int(seed) for seed in seeds.split(",")]
+    with _running():
+        try:
+            record, _ = press.recorded(profile, asked), press.recorded("laptop", [0])
+        except ValueError as problem:
+            raise click.ClickException(str(problem)) from None
+        rows, problems = press.again(Settings(profile), record, asked)
     click.echo(press.lines(rows))
-    for problem in problems:
-        click.echo(problem, err=True)
+    for each in problems:
+        click.echo(each, err=True)
     lost = sorted({row.claim for row in rows if not row.reproduced})
     click.echo(f"{len(rows)} verdicts compared, not reproduced: {', '.join(lost) or 'none'}")
     return int(bool(lost or problems))
@@ -242,10 +262,13 @@ def claims(ids: Sequence[str]) -> int:
 
     try:
         rows = ledger.load()
-        committed = (source.with_suffix(".ipynb") for source in versions.chapters())
+    except (ValueError, OSError) as problem:
+        raise click.ClickException(str(problem)) from None
+    committed = (source.with_suffix(".ipynb") for source in versions.chapters())
+    try:
         found = ledger.collect(nbformat.read(path, as_version=4) for path in committed if path.exists())
-    except (ValueError, KeyError, AttributeError) as problem:  # no ledger, or a notebook that is none
-        raise click.ClickException(f"the ledger cannot be read: {problem}") from None
+    except (ValueError, KeyError, AttributeError) as problem:
+        raise click.ClickException(f"a committed notebook cannot be read: {problem!r}") from None
     unknown = [name for name in ids if name not in rows]
     if unknown:
         raise click.UsageError(f"claims must be among {', '.join(rows)}, got {', '.join(unknown)}")
@@ -305,6 +328,7 @@ def serve(port: int) -> int:
         server = Server(("127.0.0.1", port), handler)
     except OSError as problem:
         raise click.ClickException(f"cannot listen at port {port}: {problem.strerror}") from None
+    _interruptible()
     click.echo(f"The book is at http://127.0.0.1:{server.server_port}/ (Ctrl-C ends)")
     with contextlib.suppress(KeyboardInterrupt), server:
         server.serve_forever()
@@ -337,6 +361,7 @@ def sweep(
     from tsl.lab import records
 
     lab = importlib.import_module(f"tsl.lab.{experiment}")
+    _interruptible()
     try:
         with _arguments():
             if not scheduler:  # the workers of a scheduler have devices of their own

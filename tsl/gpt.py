@@ -87,10 +87,10 @@ class SelfAttention(nn.Module):
             k, v = cache.extend(k, v)
         total = k.shape[2]
         causal = causal and T > 1  # one position hides nothing
-        mask = _visible(T, total, h.device) if causal else None
+        square = causal and total == T and self.attention == "softmax"  # for which there is a quicker kernel
+        mask = _visible(T, total, h.device) if causal and not square else None
         if self.attention == "softmax":
-            square = causal and total == T  # for which there is a quicker kernel
-            mixed = F.scaled_dot_product_attention(q, k, v, None if square else mask, is_causal=square)
+            mixed = F.scaled_dot_product_attention(q, k, v, mask, is_causal=square)
         else:
             scores = q @ k.mT * (C // self.heads) ** -0.5
             mixed = scores @ v / total if mask is None else (scores * mask) @ v / mask.sum(1, keepdim=True)
@@ -218,19 +218,23 @@ class WeightGPT(nn.Module):
         h = self.read_in(columns.to(self.read_in.weight.dtype))
         if self.config.encoding == "pairs":
             return h
-        end = start + columns.shape[1]
-        if end > self.config.positions:
-            raise ValueError(f"prompt and chain need {end} positions, got positions={self.config.positions}")
-        return h + self.position.weight[start:end]
+        return h + self.position.weight[start : start + columns.shape[1]]
 
-    def _read(self, prompts: Prompts) -> list[Cache]:
-        """What the blocks keep of the examples: all that answers need, since no example sees an estimate."""
-        h = self._read_in(self.tokens(prompts).to(self.read_in.weight.device), 0)
+    def _prefill(self, prompts: Prompts, steps: int) -> list[Cache]:
+        """What the blocks keep of the examples: all that answers need, since no example sees an estimate.
+
+        ``steps`` estimates are to follow.
+        """
+        columns = self.tokens(prompts).to(self.read_in.weight.device)
+        causal, end = self.config.encoding == "interleaved", columns.shape[1] + steps
+        if causal and end > self.config.positions:
+            raise ValueError(f"prompt and chain need {end} positions, got positions={self.config.positions}")
+        h = self._read_in(columns, 0)
         caches = [Cache() for _ in self.blocks]
         *blocks, last = self.blocks
         assert isinstance(last, Block)
         for block, cache in zip(blocks, caches, strict=False):
-            h = block(h, cache, causal=self.config.encoding == "interleaved")
+            h = block(h, cache, causal)
         last.attention.remember(last.norm_attention(h), caches[-1])
         return caches
 
@@ -260,7 +264,7 @@ class WeightGPT(nn.Module):
 
     def forward(self, prompts: Prompts, chain: Float[Tensor, "B k d"]) -> Float[Tensor, "B k d"]:
         """Answer to each estimate of a chain, in one pass: row j is ``ŵ_{j+1}`` given the examples and ``ŵ_0 … ŵ_j``."""
-        return self._answer(self._read(prompts), chain.to(self.read_in.weight.device))
+        return self._answer(self._prefill(prompts, chain.shape[1]), chain.to(self.read_in.weight.device))
 
     @torch.no_grad()
     def think(self, prompts: Prompts, steps: int, window: int | None = None) -> Float[Tensor, "B k d"]:
@@ -273,7 +277,8 @@ class WeightGPT(nn.Module):
         _validate.at_least("steps", steps, 0)
         if window is not None:
             _validate.at_least("window", window, 2)
-        return self._think(self._read(prompts), self._zero(prompts), steps, window).to(prompts.x.device)
+        caches = self._prefill(prompts, steps)
+        return self._think(caches, self._zero(prompts), steps, window).to(prompts.x.device)
 
     def rollout(self, prompts: Prompts, steps: int) -> Float[Tensor, "B k d"]:
         """Answers to the first ``steps`` estimates of a chain of its own, with a gradient that does not enter the chain.
@@ -281,7 +286,7 @@ class WeightGPT(nn.Module):
         Equal to ``model(prompts, model.think(prompts, steps - 1))``, but the examples are read once.
         """
         _validate.positive_int("steps", steps)
-        caches = self._read(prompts)
+        caches = self._prefill(prompts, steps)
         return self._answer(caches, self._think(caches, self._zero(prompts), steps - 1))
 
     def _zero(self, prompts: Prompts) -> Tensor:

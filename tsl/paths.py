@@ -29,14 +29,11 @@ SITE = BUILD / "html"
 
 
 def stored(folder: Path, suffix: str = ".json") -> list[Path]:
-    """Files of that kind in a folder and below it, by name: records, or weights that are kept with them.
+    """Files of that kind in a folder, by name: records, or weights that are kept with them.
 
-    What editors and file managers leave beside them is none: backups, copies such as ``a (1).json``, hidden files and folders.
+    What editors and file managers leave beside them is none: backups, copies such as ``a (1).json``, hidden files.
     """
-    found = (path.relative_to(folder) for path in folder.rglob(f"*{suffix}"))
-    return [
-        folder / path for path in sorted(found) if all(re.match(r"\w[\w.-]*$", part) for part in path.parts)
-    ]
+    return sorted(path for path in folder.glob(f"*{suffix}") if re.fullmatch(r"\w[\w-]*", path.stem))
 
 
 def write_whole(path: Path | str, data: bytes | str) -> Path:

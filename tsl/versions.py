@@ -115,13 +115,13 @@ def cell_code(cell: Any) -> str:
 
 
 def imported_modules(*codes: str) -> dict[str, Path]:
-    """Modules of ``tsl`` that pieces of code (with IPython's magics) import, directly or not, wherever the import stands.
+    """Modules of ``tsl``, and those beside the chapters, that pieces of code import, directly or not, wherever it says so.
 
-    Files by name within the package (``"cot"``, ``"lab.records"``), sorted; a file beside the chapters as ``"notebooks/mine"``.
-    ``__init__`` always belongs to it: importing any module runs it. ValueError if any of the code cannot be read: what it
-    depends on is then not known.
+    Files by name within the package (``"cot"``, ``"lab.records"``), sorted; one beside the chapters is ``"notebooks/mine"``.
+    The code may hold IPython's magics. ``__init__`` always belongs to it: importing any module runs it. ValueError if any of
+    the code cannot be read: what it depends on is then not known.
     """
-    finder = _Finder(path=[str(paths.PACKAGE.parent), str(paths.NOTEBOOKS)])
+    finder = _Finder(path=[str(paths.NOTEBOOKS), str(paths.PACKAGE.parent)])  # as for a kernel
     with _READING:
         finder.import_hook("tsl")
         for code in codes:
@@ -137,7 +137,8 @@ class _Finder(ModuleFinder):
     """Finds the modules of this package and those beside the chapters, and says which it cannot read."""
 
     def find_module(self, name: str, path: Any, parent: Any = None) -> Any:
-        if path is None and name != "tsl" and not (paths.NOTEBOOKS / f"{name}.py").is_file():
+        beside = (paths.NOTEBOOKS / f"{name}.py", paths.NOTEBOOKS / name / "__init__.py")
+        if path is None and name != "tsl" and not any(file.is_file() for file in beside):
             raise ImportError(name)
         return super().find_module(name, path, parent)
 

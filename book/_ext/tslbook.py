@@ -253,7 +253,8 @@ def _range(check: dict[str, Any]) -> str:
     span = " … ".join(dict.fromkeys(texts.number(value) for value in (values[0], values[-1])))
     kind = {"break": "breaks: ", "mechanism": "the cause: "}.get(check["role"], "")
     passed = f"{sum(check['passed'])} of {len(check['passed'])}"
-    return _html_row(kind + check["label"], span, check["passes_if"], passed)
+    bound = " / ".join(dict.fromkeys(check["passes_if"]))  # that all seeds share, or the several
+    return _html_row(kind + check["label"], span, bound, passed)
 
 
 class BreakingTable(_Generated):

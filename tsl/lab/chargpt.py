@@ -62,7 +62,6 @@ class CharGPT(nn.Module):
         where = torch.arange(start, end, device=tokens.device)
         h = self.symbol(tokens) + self.state(where // self.stride) + self.place(where % self.stride)
         for index, block in enumerate(self.blocks):
-            # One new token sees everything; several after a cache are never asked for here.
             h = block(h, caches[index] if caches else None)
         return self.read_out(self.norm(h))
 

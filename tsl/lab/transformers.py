@@ -157,6 +157,7 @@ class LSAThinker(nn.Module):
 
     def rollout(self, prompts: Prompts, steps: int) -> Float[Tensor, "B k d"]:
         """Answers to the first ``steps`` estimates of its own chain."""
+        _validate.positive_int("steps", steps)
         return self(prompts, self.think(prompts, steps - 1))
 
 

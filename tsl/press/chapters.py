@@ -169,16 +169,19 @@ def outputs_version(notebook: Any) -> str:
 
 
 def up_to_date(source: Path, settings: Settings) -> bool:
-    """Whether the executed notebook of this chapter exists, has the key that the chapter has now, and every figure it needs."""
+    """Whether a chapter has been executed, as it is now: with this key, these outputs and all figures that have a caption."""
     executed = read_executed(source, settings)
+    if executed is None:
+        return False
+    then = executed.metadata.tsl
     try:
         return (
-            executed is not None
-            and executed.metadata.tsl.get("key") == content_key(source, settings)
+            then.get("key") == content_key(source, settings)
+            and then.get("outputs_version") == outputs_version(executed)
             and not any(faults(merge(versions.read_source(source), executed)))
         )
-    except Exception:  # what cannot be read: its run says so, and names the chapter
-        return False
+    except (ValueError, OSError, KeyError, AttributeError, yaml.YAMLError):
+        return False  # what cannot be read: its run says so, and names the chapter
 
 
 def read_executed(source: Path, settings: Settings) -> Any | None:
@@ -271,12 +274,12 @@ def finished(source: Path, settings: Settings, *besides: str) -> Any:
     notebook = merge(versions.read_source(source), executed)
     shown = (*_PUBLISHED, *besides)
     notebook.metadata["tsl"] = {name: value for name, value in executed.metadata.tsl.items() if name in shown}
-    notebook.metadata["tsl"]["outputs_version"] = outputs_version(notebook)
     return notebook
 
 
 _PUBLISHED = (
-    "code_version", "claims_version", "records_version", "libraries_version", "profile", "device", "seed",
+    "code_version", "claims_version", "records_version", "libraries_version", "outputs_version",
+    "profile", "device", "seed",
 )  # fmt: skip
 _STALE = {
     "code_version": "other code (of the chapter or of a tsl module it imports)",
@@ -330,7 +333,7 @@ def execute(
     """
     todo = [source for source in sources if force or not up_to_date(source, settings)]
     # The longest text first, for want of times: what starts last should end soon.
-    todo.sort(key=lambda source: source.stat().st_size, reverse=True)
+    todo.sort(key=lambda source: source.stat().st_size if source.exists() else 0, reverse=True)
     # Threads: each drives a kernel, which is a process of its own.
     parallel = joblib.Parallel(settings.workers, backend="threading", return_as="generator_unordered")
     with closing(_Board(len(todo), say)) as board:
@@ -412,6 +415,7 @@ def _run(source: Path, settings: Settings, board: _Board) -> Outcome:
             **asdict(taken),
             **origins,
             "key": _key(origins, taken),
+            "outputs_version": outputs_version(notebook),
             "seconds": round(time.monotonic() - began, 2),
         }
         paths.write_whole(settings.folder / f"{source.stem}.ipynb", dumps(notebook))
@@ -559,40 +563,36 @@ def _papermill(
 def _taken(notebook: Any, settings: Settings) -> dict[str, Any]:
     """The parameters that a chapter's ``parameters`` cell names."""
     cells = [cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(cells) > 1:
+        raise ValueError(f"parameters must stand in one cell, got {len(cells)} cells with that tag")
     named = {name for source in cells for name in assigned(source)}
     return {name: value for name, value in asdict(settings).items() if name in named}
 
 
 def assigned(code: str) -> dict[str, ast.expr]:
-    """What a ``parameters`` cell assigns to each parameter of a run, as an expression with its place in the code.
+    """What a ``parameters`` cell assigns to each name, with its place in the code.
 
-    ValueError for a parameter that is bound in any other way than by ``name = value``: it would keep its own value, under the
-    name of the asked one.
+    ValueError if it does anything else: what the cell makes of a parameter, or another way to bind it, would keep the default
+    under the name of the asked value.
     """
+    found: dict[str, ast.expr] = {}
     try:
-        tree = ast.parse(code)
+        lines = ast.parse(code).body
     except SyntaxError as problem:
         raise ValueError(f"a cell of parameters must be plain Python, got {problem}") from None
-    found: dict[str, ast.expr] = {}
-    for line in tree.body:
+    for line in lines:
         match line:
             case (
-                ast.Assign(targets=[ast.Name(name)], value=value)
-                | ast.AnnAssign(target=ast.Name(name), value=ast.expr() as value)
-            ):
+                ast.Assign(targets=[ast.Name(name)], value=ast.Constant() as value)
+                | ast.AnnAssign(target=ast.Name(name), value=ast.Constant() as value)
+            ) if name not in found and value.lineno == value.end_lineno:
                 found[name] = value
-    known = asdict(Settings()).keys()
-    bound = [
-        node.id
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
-    ]
-    for name in known:
-        if bound.count(name) > (name in found):
-            raise ValueError(
-                f"{name} must be assigned once, on a line of its own: {name} = ..., in a cell of parameters"
-            )
-    return {name: value for name, value in found.items() if name in known}
+            case _:
+                shown = ast.unparse(line)
+                raise ValueError(
+                    f"a cell of parameters must hold lines such as seed = 0, each name once, got {shown!r:.80}"
+                )
+    return found
 
 
 def failure(problem: Exception, source: Any) -> str:

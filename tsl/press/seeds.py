@@ -1,7 +1,6 @@
 """Verdicts on other seeds: every chapter run again, and the verdicts and measured numbers in a small record."""
 
 import json
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,16 +19,17 @@ def read(profile: str) -> dict[str, Any]:
     path = record_of(profile)
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        signed = record["digest"] == _digest(record["claims"])
+        same = record["checksum"] == _checksum(record) and record["profile"] == profile
     except (OSError, ValueError, KeyError, TypeError) as problem:
         raise ValueError(f"{path.name} must be a record of `tsl seeds`, got {problem!r}") from None
-    if not signed:
-        raise ValueError(f"{path.name} must be as `tsl seeds` wrote it, its verdicts or numbers were edited")
+    if not same:
+        raise ValueError(f"{path.name} must be as `tsl seeds --profile {profile}` wrote it, it was edited")
     return dict(record)
 
 
-def _digest(found: dict[str, Any]) -> str:
-    return versions.digest(json.dumps(found, sort_keys=True))
+def _checksum(record: dict[str, Any]) -> str:
+    parts = {name: value for name, value in record.items() if name != "checksum"}
+    return versions.digest(json.dumps(parts, sort_keys=True))
 
 
 def measure(settings: chapters.Settings, seeds: int) -> list[str]:
@@ -46,9 +46,8 @@ def measure(settings: chapters.Settings, seeds: int) -> list[str]:
         measured[seed] = claims.collect(executed)
     if not failed:
         code = {source.stem: versions.code_version(source) for source in sources}
-        found = gathered(measured)
-        record = {"profile": settings.profile, "code": code, "digest": _digest(found), "claims": found}
-        text = json.dumps(record, indent=1, ensure_ascii=False)
+        record = {"profile": settings.profile, "code": code, "claims": gathered(measured)}
+        text = json.dumps({"checksum": _checksum(record), **record}, indent=1, ensure_ascii=False)
         paths.write_whole(record_of(settings.profile), text + "\n")
     return failed
 
@@ -59,29 +58,20 @@ def gathered(measured: dict[int, dict[str, Any]]) -> dict[str, Any]:
     return {name: _claim([each[name] for each in measured.values()]) for name in ledger}
 
 
+_EACH = ("measured", "interval", "predicted", "passes_if", "passed")
+
+
 def _claim(found: list[dict[str, Any]]) -> dict[str, Any]:
     columns = zip(*(each["checks"] for each in found), strict=True)
     return {
         "verdicts": [each["verdict"] for each in found],
         "as_expected": [each["as_expected"] for each in found],
         "checks": [
-            {
-                "label": checks[0]["label"],
-                "role": checks[0]["role"],
-                "measured": [check["measured"] for check in checks],
-                "interval": [check["interval"] for check in checks],
-                "predicted": [check["predicted"] for check in checks],
-                "passes_if": _same(check["passes_if"] for check in checks),
-                "passed": [check["passed"] for check in checks],
-            }
+            {"label": checks[0]["label"], "role": checks[0]["role"]}
+            | {name: [check[name] for check in checks] for name in _EACH}
             for checks in columns
         ],
     }
-
-
-def _same(texts: Iterable[str]) -> str:
-    """The bound that all seeds share, or the several."""
-    return " / ".join(dict.fromkeys(texts))
 
 
 def flips(record: dict[str, Any]) -> list[str]:

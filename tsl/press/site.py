@@ -65,11 +65,12 @@ def stage(settings: Settings, failed: Mapping[str, str]) -> Path:
     """Lay out the source tree that is rendered: configuration, prose pages and executed chapters."""
     shutil.rmtree(paths.SOURCE, ignore_errors=True)
     paths.SOURCE.mkdir(parents=True)
-    for name in ("_config.yml", "_toc.yml", "requirements.txt"):
-        if not (paths.ROOT / name).is_file():
-            raise RenderError(f"there is no file {paths.ROOT / name}")
-    for name in ("_config.yml", "_toc.yml"):
-        shutil.copy2(paths.ROOT / name, paths.SOURCE / name)
+    configuration = [paths.ROOT / name for name in ("_config.yml", "_toc.yml")]
+    for path in (*configuration, paths.REQUIREMENTS):
+        if not path.is_file():
+            raise RenderError(f"there is no file {path}")
+    for path in configuration:
+        shutil.copy2(path, paths.SOURCE / path.name)
     shutil.copytree(paths.BOOK, paths.SOURCE / "book", ignore=shutil.ignore_patterns("__pycache__", ".*"))
     for source in versions.chapters():
         if source.stem in failed:
@@ -85,16 +86,10 @@ def _shown_with(notebook: Any, parameters: dict[str, Any]) -> Any:
     for cell in notebook.cells:
         if "parameters" in cell.metadata.get("tags", []):
             lines = cell.source.encode().splitlines(keepends=True)  # Python counts columns in bytes
-            places = chapters.assigned(cell.source).items()
-            for name, value in sorted(
-                places, key=lambda place: (place[1].lineno, place[1].col_offset), reverse=True
-            ):
-                assert value.end_lineno is not None
-                rest = lines[value.end_lineno - 1][value.end_col_offset :]
-                text = json.dumps(parameters[name]).encode()
-                lines[value.lineno - 1 : value.end_lineno] = [
-                    lines[value.lineno - 1][: value.col_offset] + text + rest
-                ]
+            for name, value in reversed(chapters.assigned(cell.source).items()):
+                if name in parameters:
+                    line, text = lines[value.lineno - 1], json.dumps(parameters[name]).encode()
+                    lines[value.lineno - 1] = line[: value.col_offset] + text + line[value.end_col_offset :]
             cell.source = b"".join(lines).decode()
     return notebook
 
