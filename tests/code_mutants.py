@@ -80,6 +80,7 @@ EQUIVALENT: list[tuple[str, str, str]] = [
         "gamma.mT  ->  gamma",
         "both ways to the eigenvalues agree to rounding for a Γ that is symmetric",
     ),
+    ("theory", "covariance('cov', cov).double()", "to solve with a Γ in double promotes it"),
     ("theory", "cov.double()", "both ways agree to the precision of the input"),
     ("theory", "8192", "a rule of one point more"),
     (
