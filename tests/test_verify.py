@@ -103,7 +103,7 @@ def test_a_number_that_was_written_is_read_back_and_texts_with_others_are_unlike
     text = texts.number(value)
     assert verify._number(text) == pytest.approx(value, rel=0.06)
     assert verify._alike(word.format(text), word.format(text))
-    if value:
+    if abs(value) > verify.ZERO:
         assert not verify._alike(word.format(text), word.format(texts.number(1.5 * value)))
         assert not verify._alike(word.format(text), word.format(texts.number(-value)))
     assert not verify._alike(word.format(text), f"≥ {text}")
