@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from small_book import FIRST, LEDGER, SECOND, environment, lay_out, tsl
 
+from tsl import paths
+
 Book = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -164,6 +166,37 @@ def test_an_interrupted_build_leaves_nothing_broken(
     done = tsl(place, root, "book", "--profile", "ci")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "After the interruption." in _page(place, "notebooks/01_first")
+
+
+def test_pages_show_the_records_of_the_repository(built: Path, tmp_path: Path, root: Path) -> None:
+    """Though what is rendered is a copy that has none."""
+    place = tmp_path / "repository"
+    shutil.copytree(built, place)
+    check = {
+        "label": "answer",
+        "role": "claim",
+        "measured": [41, 42],
+        "passes_if": ["≤ 9"] * 2,
+        "passed": [False, True],
+    }
+    record = {
+        "profile": "ci",
+        "claims": {"C1": {"as_expected": [False, True], "verdicts": ["fails", "holds"], "checks": [check]}},
+    }
+    paths.write_whole(place / "results/ledger/seeds-ci.json", json.dumps(record))
+    paths.write_whole(place / "results/02_run/a.json", "{}")
+    (place / "book/intro.md").write_text(
+        "# A small book\n\n```{seed-table} ci\n```\n\n```{status-table}\n```\n"
+    )
+    for sample, count in (("41 … 42", 1), ("40 … 42", 2)):
+        assert tsl(place, root, "book", "--profile", "ci").returncode == 0
+        page = _page(place, "book/intro")
+        assert "1 of 2" in page
+        assert sample in page
+        assert f"live, and {count} stored record" in page
+        check["measured"] = [40, 42]
+        paths.write_whole(place / "results/ledger/seeds-ci.json", json.dumps(record))
+        paths.write_whole(place / "results/02_run/b.json", "{}")
 
 
 def test_a_verdict_that_is_not_expected_fails_the_build_and_names_the_claim(small: tuple[Path, Book]) -> None:

@@ -9,7 +9,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from tslbook import _chip, _Generated, _html_table, notebooks
 
-from tsl import claims
+from tsl import claims, paths
 from tsl.claims import Claim, Verdict
 
 
@@ -31,22 +31,22 @@ class StatusTable(_Generated):
         srcdir = Path(self.env.srcdir)
         self.depend_on(srcdir / "book" / "claims.yml", *(srcdir / "notebooks").glob("*.ipynb"))
         ledger = claims.load(srcdir / "book" / "claims.yml")
-        rows = (_row(name, made, ledger, srcdir / "results") for name, made in notebooks(srcdir).items())
+        rows = (_row(name, made, ledger) for name, made in notebooks(srcdir).items())
         head = ["Chapter", "Verdicts", "Data", "Profile, seed, device", "Took", "Code version"]
         return [self.html(_html_table(head, "".join(rows)))]
 
 
-def _row(chapter: str, notebook: dict[str, Any], ledger: dict[str, Claim], results: Path) -> str:
+def _row(chapter: str, notebook: dict[str, Any], ledger: dict[str, Claim]) -> str:
     origin = notebook["metadata"].get("tsl", {})
     verdicts = " ".join(
         _chip(ledger[name], Verdict(measured["verdict"]), "claims.html")
         for name, measured in claims.collect([notebook]).items()
     )
-    records = len(list(results.glob(f"{chapter[:2]}_*/*.json")))
+    records = sum(len(paths.stored(folder)) for folder in paths.RESULTS.glob(f"{chapter[:2]}_*"))
     cells = (
         f'<a href="../notebooks/{chapter}.html">{chapter}</a>',
         verdicts or "—",
-        f"live, and {records} stored records" if records else "live",
+        f"live, and {records} stored record{'s' * (records > 1)}" if records else "live",
         ", ".join(str(origin.get(name, "—")) for name in ("profile", "seed", "device")),
         f"{origin['seconds']:.0f} s" if "seconds" in origin else "—",
         f"<code>{origin.get('code_version', '—')}</code>",

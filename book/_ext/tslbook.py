@@ -23,7 +23,7 @@ from sphinx.util.docutils import SphinxDirective
 if importlib.util.find_spec("tsl") is None:  # `jupyter-book build .` without the package installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tsl import claims, texts
+from tsl import claims, paths, texts
 from tsl.claims import Claim, Verdict
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,8 @@ class _Generated(SphinxDirective):
 
     def stored(self, name: str) -> dict[str, Any]:
         """A record about the ledger, empty if there is none yet."""
-        path = Path(self.env.srcdir) / "results" / "ledger" / f"{name}.json"
+        # Of the repository: what is rendered may be a copy without records.
+        path = paths.RESULTS / "ledger" / f"{name}.json"
         self.depend_on(path)
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 

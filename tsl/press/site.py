@@ -130,6 +130,9 @@ def _digest(tree: Path) -> str:
     """Digest of a folder's files and of all that turns them into pages."""
     files = [path for path in sorted(tree.rglob("*")) if path.is_file()]
     makers = [paths.REQUIREMENTS, *sorted(paths.PACKAGE.rglob("*.py"))]
+    makers += [
+        path for folder in sorted(paths.RESULTS.glob("*")) for path in paths.stored(folder)
+    ]  # pages count them
     names = [*(str(path.relative_to(tree)) for path in files), *(path.name for path in makers)]
     digests = (hashlib.sha256(path.read_bytes()).hexdigest() for path in [*files, *makers])
     return versions.digest(*names, *digests, length=64)
