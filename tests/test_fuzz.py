@@ -283,7 +283,7 @@ ODD = (  # other lines, of which some would bind a parameter past the one that i
 )
 def test_a_chapter_is_given_the_parameters_that_its_cell_assigns(lines, noise):
     text = "\n".join(style.format(name) for name, style in lines)
-    cell = nbformat.v4.new_code_cell(text + "\n# " + noise.replace("\r", " ").replace("\n", " "))
+    cell = nbformat.v4.new_code_cell(text + "\n# " + re.sub("[\r\n\0]", " ", noise))
     cell.metadata["tags"] = ["parameters"]
     found, message = answer(lambda: chapters._taken(SimpleNamespace(cells=[cell]), chapters.Settings("ci")))
     named = [name for name, style in lines if style in PLAIN]

@@ -254,8 +254,8 @@ def test_published_notebooks_are_deterministic_and_know_when_they_are_stale(
     ledger.write_text(LEDGER.replace("expected: holds", "expected: fails", 1))
     assert "other rows of book/claims.yml" in staleness()
     ledger.write_text(LEDGER)
-    record = place / "results" / "02_run.json"
-    record.parent.mkdir(exist_ok=True)
+    record = place / "results" / "02_run" / "a.json"
+    record.parent.mkdir(parents=True, exist_ok=True)
     record.write_text("{}")
     assert "other stored records" in staleness()
     record.unlink()

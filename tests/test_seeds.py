@@ -39,17 +39,17 @@ def test_a_record_holds_every_number_of_every_seed_and_names_the_flips():
 
 @pytest.mark.parametrize("profile", ["ci", "laptop"])
 def test_a_record_that_was_edited_is_refused(profile, tmp_path, monkeypatch, refuses):
-    record = seeds.read(profile)
+    record = seeds.read_record(profile)
     monkeypatch.setattr(paths, "RESULTS", tmp_path)
     path = seeds.record_of(profile)
 
     def refused(text: str) -> None:
         paths.write_whole(path, text)
         with refuses(rf"seeds-{profile}.json must be"):
-            seeds.read(profile)
+            seeds.read_record(profile)
 
     paths.write_whole(path, json.dumps(record))
-    assert seeds.read(profile) == record
+    assert seeds.read_record(profile) == record
     altered = json.loads(json.dumps(record))
     check = altered["claims"]["C3"]["checks"][-1]
     check["measured"][1] = float(check["measured"][1]) * 1.0005  # less than any tolerance
@@ -61,10 +61,10 @@ def test_a_record_that_was_edited_is_refused(profile, tmp_path, monkeypatch, ref
     path.rename(seeds.record_of(other))
     paths.write_whole(seeds.record_of(other), json.dumps(record))
     with refuses(rf"seeds-{other}.json must be"):
-        seeds.read(other)  # the other profile's, copied
+        seeds.read_record(other)  # the other profile's, copied
     path.unlink(missing_ok=True)
     with refuses(rf"seeds-{profile}.json must be a record"):
-        seeds.read(profile)
+        seeds.read_record(profile)
 
 
 def test_checks_that_differ_from_seed_to_seed_are_refused():

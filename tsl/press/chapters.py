@@ -578,7 +578,7 @@ def assigned(code: str) -> dict[str, ast.expr]:
     found: dict[str, ast.expr] = {}
     try:
         lines = ast.parse(code).body
-    except SyntaxError as problem:
+    except (SyntaxError, ValueError) as problem:  # the latter for a null byte
         raise ValueError(f"a cell of parameters must be plain Python, got {problem}") from None
     for line in lines:
         match line:

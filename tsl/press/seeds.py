@@ -14,7 +14,7 @@ def record_of(profile: str) -> Path:
     return paths.RESULTS / "ledger" / f"seeds-{profile}.json"
 
 
-def read(profile: str) -> dict[str, Any]:
+def read_record(profile: str) -> dict[str, Any]:
     """The record of a profile; ValueError if it cannot be read, or is not as `measure` wrote it."""
     path = record_of(profile)
     try:

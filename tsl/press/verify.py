@@ -40,7 +40,7 @@ class Row:
 
 def recorded(profile: str, these: list[int]) -> dict[str, Any]:
     """The record to compare with; ValueError if it is none, was edited, or lacks one of the seeds."""
-    record = seeds.read(profile)
+    record = seeds.read_record(profile)
     count = min((len(claim["verdicts"]) for claim in record["claims"].values()), default=0)
     if unknown := [str(seed) for seed in these if seed >= count]:
         raise ValueError(f"seeds must be below {count}, as many are recorded, got {', '.join(unknown)}")
