@@ -135,7 +135,19 @@ def test_a_checkout_is_the_same_on_every_system(root: Path) -> None:
 
 @pytest.mark.parametrize(
     "target",
-    ["book", "publish", "pdf", "serve", "test", "format", "clean", "distclean", "environment", "lock"],
+    [
+        "book",
+        "publish",
+        "pdf",
+        "serve",
+        "test",
+        "coverage",
+        "format",
+        "clean",
+        "distclean",
+        "environment",
+        "lock",
+    ],
 )
 def test_help_names_every_target(root: Path, target: str) -> None:
     done = subprocess.run(["make", "-s", "help"], cwd=root, capture_output=True, text=True, check=True)
