@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -109,4 +110,17 @@ def tsl(place: Path, root: Path, *arguments: str) -> subprocess.CompletedProcess
     command = [sys.executable, "-m", "tsl", *arguments]
     return subprocess.run(
         command, env=environment(place, root), cwd=place.parent, capture_output=True, text=True, check=False
+    )
+
+
+def started(place: Path, root: Path, *arguments: str) -> subprocess.Popen[str]:
+    """The command line at work on it, to be interrupted."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tsl", *arguments],
+        env=environment(place, root),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Tests that a shell runs in the background inherit its deafness to Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from small_book import FIRST, LEDGER, environment, lay_out, tsl
+from small_book import FIRST, LEDGER, environment, lay_out, started, tsl
 
 from tsl.press import site
 
@@ -543,7 +543,7 @@ def test_two_builds_at_once_do_not_take_each_other_s_files(tmp_path: Path) -> No
     release = tmp_path / "release"
     waits = f'import os, time\nwhile not os.path.exists("{release}"): time.sleep(0.1)\nprint("profile"'
     first('print("profile"', waits)(place)
-    with started(place, "publish", "--profile", "ci") as one:
+    with started(place, ROOT, "publish", "--profile", "ci") as one:
         assert one.stdout
         next(line for line in one.stdout if "01_first: running" in line)
         other = tsl(place, ROOT, "book", "--profile", "ci")
@@ -593,25 +593,12 @@ def test_ends_of_lines_do_not_make_a_chapter_stale_and_other_records_do(tmp_path
     assert version_of_records(tmp_path / "book") != before
 
 
-def started(place: Path, *arguments: str) -> subprocess.Popen[str]:
-    """`tsl` at work on a small book, to be interrupted."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "tsl", *arguments],
-        env=environment(place, ROOT),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # Tests that a shell runs in the background inherit its deafness to Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-
-
 @pytest.mark.parametrize("moment", [0.3, 0.9, "as a chapter is handed out"])
 def test_an_interrupt_is_heard_at_once(tmp_path: Path, moment: float | str) -> None:
     place = tmp_path / "repository"
     lay_out(place, ROOT)
     first('print("profile"', 'import time; time.sleep(60)\nprint("profile"')(place)
-    process = started(place, "execute", "--profile", "ci")
+    process = started(place, ROOT, "execute", "--profile", "ci")
     assert process.stdout
     if isinstance(moment, float):
         time.sleep(moment)
@@ -673,7 +660,7 @@ def test_serving_outlives_odd_requests(tmp_path: Path) -> None:
     place = tmp_path / "repository"
     lay_out(place, ROOT)
     written("_build/html/index.html", b"<p>the book</p>" * 500_000)(place)
-    process = started(place, "serve", "--port", "0")
+    process = started(place, ROOT, "serve", "--port", "0")
     try:
         assert process.stdout
         port = int(process.stdout.readline().split("127.0.0.1:")[1].split("/")[0])

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_book import FIRST, LEDGER, SECOND, environment, lay_out, tsl
+from small_book import FIRST, LEDGER, SECOND, environment, lay_out, started, tsl
 
 from tsl import paths
 
@@ -140,15 +140,7 @@ def test_an_interrupted_build_leaves_nothing_broken(
     site = _page(place, "notebooks/01_first")
     slow = FIRST.replace('print("profile"', 'import time; time.sleep(60)\nprint("profile"')
     (place / "notebooks" / "01_first.md").write_text(slow)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tsl", "book", "--profile", "ci"],
-        env=environment(place, root),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # Tests that a shell runs in the background inherit its deafness to Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    process = started(place, root, "book", "--profile", "ci")
     assert process.stdout
     for line in process.stdout:
         if "01_first: running" in line:

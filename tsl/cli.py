@@ -47,11 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         click.echo("interrupted: what was finished is kept", err=True)
         return 130
     except OSError as problem:
-        if problem.errno not in (
-            errno.ENOSPC,
-            errno.EPIPE,
-            errno.EBADF,
-        ):  # a full disk, an output that is closed
+        # A full disk, an output that is closed; others are ours.
+        if problem.errno not in (errno.ENOSPC, errno.EPIPE, errno.EBADF):
             raise
         with contextlib.suppress(OSError):
             click.echo(f"Error: {problem}", err=True)
@@ -202,10 +199,10 @@ def verify(profile: str, seeds: str) -> int:
     asked = [int(seed) for seed in seeds.split(",")]
     with _running():
         try:
-            record, _ = press.recorded(profile, asked), press.recorded("laptop", [0])
+            record, pages = press.recorded(profile, asked), press.recorded("laptop", [0])
         except ValueError as problem:
             raise click.ClickException(str(problem)) from None
-        rows, problems = press.again(Settings(profile), record, asked)
+        rows, problems = press.again(Settings(profile), record, pages, asked)
     click.echo(press.lines(rows))
     for each in problems:
         click.echo(each, err=True)

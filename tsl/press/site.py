@@ -115,9 +115,14 @@ def build(source: Path, output: Path, log: Path) -> list[str]:
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     log.parent.mkdir(parents=True, exist_ok=True)
-    # What it says is in UTF-8 whatever the locale, see `chapters.impersonal`.
-    how: dict[str, Any] = {"encoding": "utf-8", "errors": "replace", "env": environment, "check": False}
-    done = subprocess.run([*command, *options], capture_output=True, **how)
+    done = subprocess.run(
+        [*command, *options],
+        capture_output=True,
+        encoding="utf-8",  # whatever the locale, see `chapters.impersonal`
+        errors="replace",
+        env=environment,
+        check=False,
+    )
     text = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
     log.write_text(text, encoding="utf-8")
     problems = [line for line in text.splitlines() if re.search(r"\b(WARNING|ERROR|CRITICAL)\b:?", line)]
@@ -130,9 +135,8 @@ def _digest(tree: Path) -> str:
     """Digest of a folder's files and of all that turns them into pages."""
     files = [path for path in sorted(tree.rglob("*")) if path.is_file()]
     makers = [paths.REQUIREMENTS, *sorted(paths.PACKAGE.rglob("*.py"))]
-    makers += [
-        path for folder in sorted(paths.RESULTS.glob("*")) for path in paths.stored(folder)
-    ]  # pages count them
+    # Pages show some of the records and count the others.
+    makers += [path for folder in sorted(paths.RESULTS.glob("*")) for path in paths.stored(folder)]
     names = [*(str(path.relative_to(tree)) for path in files), *(path.name for path in makers)]
     digests = (hashlib.sha256(path.read_bytes()).hexdigest() for path in [*files, *makers])
     return versions.digest(*names, *digests, length=64)

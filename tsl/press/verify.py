@@ -48,15 +48,14 @@ def recorded(profile: str, these: list[int]) -> dict[str, Any]:
 
 
 def again(
-    settings: chapters.Settings, record: dict[str, Any], these: list[int]
+    settings: chapters.Settings, record: dict[str, Any], pages: dict[str, Any], these: list[int]
 ) -> tuple[list[Row], list[str]]:
     """Run all chapters with some seeds and compare; returns a row a claim and seed, and what else is wrong.
 
-    What is committed is compared with the `recorded` laptop runs first: outputs edited by hand, figures that are gone, numbers
-    on a page that are not those of the record.
+    What is committed is compared with ``pages``, what is `recorded` of the laptop runs, first: outputs edited by hand, figures
+    that are gone, numbers on a page that are not those of the record.
     """
-    pages = recorded("laptop", [0])["claims"]
-    problems = [text for source in versions.chapters() for text in committed(source, pages)]
+    problems = [text for source in versions.chapters() for text in committed(source, pages["claims"])]
     rows = []
     for seed in these:
         each = replace(settings, seed=seed)
